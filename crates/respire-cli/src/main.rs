@@ -1,0 +1,2 @@
+//! The `respire` command.
+fn main() {}
