@@ -1,1 +1,7 @@
-//! In the making.
+//! What the `respire` command is made of, as a library so that tests can reach in.
+//!
+//! [`local_server`] starts a private Valkey or Redis server in a temporary directory and stops it
+//! again.
+
+pub mod local_server;
+mod watchdog;
