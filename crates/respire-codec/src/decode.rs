@@ -1,0 +1,263 @@
+use bytes::{Bytes, BytesMut};
+
+use crate::batch::Batch;
+use crate::error::DecodeError;
+use crate::frame::Frame;
+use crate::limits::Limits;
+use crate::scan::{Fault, Scanner, Stop};
+use crate::tape::{Entry, Tape, TapePool};
+
+/// Which types the peer may send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Simple strings, errors, integers, bulk strings, arrays and the two old
+    /// nulls. Everything else is an error.
+    Resp2,
+    /// All of RESP2 and the types that RESP3 added.
+    #[default]
+    Resp3,
+}
+
+/// What to do about a push inside of a reply, where none may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Deliver it as a frame of its own, in front of the reply that it was found
+    /// in, which then reads as if the push had not been there. Redis before 7.2
+    /// sends such pushes when a transaction publishes to its own connection.
+    #[default]
+    Lenient,
+    /// Refuse it.
+    Strict,
+}
+
+/// How a [`Decoder`] reads.
+///
+/// # Example
+///
+/// ```
+/// use respire_codec::{Decoder, DecoderConfig, Mode};
+///
+/// let decoder = Decoder::new(DecoderConfig { mode: Mode::Strict, ..Default::default() });
+/// # let _ = decoder;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DecoderConfig {
+    /// Which types the peer may send. RESP3, the default, is right for RESP2
+    /// peers as well: they use a subset of it.
+    pub protocol: Protocol,
+    /// What to do about a push inside of a reply.
+    pub mode: Mode,
+    /// What a peer may make the decoder hold.
+    pub limits: Limits,
+}
+
+/// Bytes asked for at once, at most, when fewer than that have arrived.
+const HINT_BYTES: usize = 64 * 1024;
+
+/// Takes frames off the front of a receive buffer.
+///
+/// One decoder belongs to one stream of replies. It may be called whenever bytes
+/// were added to the buffer; between two calls the caller may append to the
+/// buffer and must not change it otherwise.
+///
+/// # Example
+///
+/// ```
+/// use bytes::BytesMut;
+/// use respire_codec::Decoder;
+///
+/// let mut decoder = Decoder::default();
+/// let mut received = BytesMut::from("$5\r\nhel");
+/// assert!(decoder.decode(&mut received)?.is_none());
+///
+/// received.extend_from_slice(b"lo\r\n:1");
+/// let frame = decoder.decode(&mut received)?.ok_or("a frame")?;
+/// assert_eq!(frame.parse::<&str>()?, "hello");
+/// assert_eq!(&received[..], b":1");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Decoder {
+    scanner: Scanner,
+    /// Nodes of the frame that is being read.
+    tape: Tape,
+    pool: TapePool,
+    /// Frames that are complete and were not handed out yet.
+    ready: Batch,
+    /// Bytes of all frames before the current one.
+    consumed: u64,
+    /// Bytes of the current frame that were there at the last call, and at
+    /// least how many were missing.
+    arrived: usize,
+    needed: usize,
+    failed: Option<DecodeError>,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new(DecoderConfig::default())
+    }
+}
+
+impl Decoder {
+    /// A decoder at the start of a stream.
+    pub fn new(config: DecoderConfig) -> Self {
+        Self {
+            scanner: Scanner::new(config.limits, config.protocol, config.mode),
+            tape: Tape::default(),
+            pool: TapePool::default(),
+            ready: Batch::default(),
+            consumed: 0,
+            arrived: 0,
+            needed: 1,
+            failed: None,
+        }
+    }
+
+    /// Which types are accepted now.
+    pub fn protocol(&self) -> Protocol {
+        self.scanner.protocol()
+    }
+
+    /// Accepts the types of another protocol from the next value on.
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.scanner.set_protocol(protocol);
+    }
+
+    /// Takes the next frame off `src`, or returns `None` when more bytes are
+    /// needed for it.
+    ///
+    /// A reply is kept in one piece with its attributes. The frame shares the
+    /// memory of `src`; [`Frame::detach`] copies it out.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are not RESP or exceed a limit, and from then on always.
+    pub fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
+        if let Some(frame) = self.ready.next() {
+            return Ok(Some(frame));
+        }
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        match self.scanner.scan(src, &mut self.tape.nodes, 0) {
+            Ok(length) => Ok(self.complete(src, length)),
+            Err(Stop::More(missing)) => {
+                self.starve(src.len(), missing);
+                Ok(None)
+            }
+            Err(Stop::Fault(fault)) => Err(self.fail(0, fault)),
+        }
+    }
+
+    /// Takes all complete frames off `src` at once.
+    ///
+    /// This costs one reference to the memory of `src` for all of them, where
+    /// [`decode`](Self::decode) costs one each. The batch is empty when more
+    /// bytes are needed.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode). Frames in front of the error are returned
+    /// first, and the error by the next call.
+    pub fn decode_batch(&mut self, src: &mut BytesMut) -> Result<Batch, DecodeError> {
+        if !self.ready.is_empty() {
+            return Ok(core::mem::take(&mut self.ready));
+        }
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let mut start = 0;
+        let stop = loop {
+            // Positions in a batch have 32 bits. What lies further back is left
+            // for the next call.
+            let rest = src.get(start..src.len().min(Batch::BYTES_MAX)).unwrap_or_default();
+            let first = self.tape.nodes.len();
+            match self.scanner.scan(rest, &mut self.tape.nodes, first) {
+                Ok(length) => {
+                    self.enter(start, length, first);
+                    start += length;
+                }
+                Err(stop) => break (stop, first),
+            }
+        };
+        self.finish_batch(src, start, stop)
+    }
+
+    /// At least how many more bytes the current frame needs, for sizing a read.
+    ///
+    /// Never more than 64 KiB or what has arrived of the frame, whichever is
+    /// larger, so that a header cannot make the caller reserve what it announces.
+    pub fn bytes_needed(&self) -> usize {
+        self.needed.clamp(1, self.arrived.max(HINT_BYTES))
+    }
+
+    fn starve(&mut self, arrived: usize, missing: usize) {
+        self.arrived = arrived;
+        self.needed = missing;
+    }
+
+    fn fail(&mut self, start: usize, fault: Fault) -> DecodeError {
+        let Fault { offset, type_byte, reason } = fault;
+        let offset = self.consumed + (start + offset) as u64;
+        let error = DecodeError { offset, type_byte, reason };
+        self.failed = Some(error);
+        error
+    }
+
+    fn split(&mut self, src: &mut BytesMut, length: usize) -> Bytes {
+        self.consumed += length as u64;
+        src.split_to(length).freeze()
+    }
+
+    /// Makes a frame of the first `length` bytes, whose nodes are on the tape.
+    fn complete(&mut self, src: &mut BytesMut, length: usize) -> Option<Frame> {
+        if !self.scanner.hoisted().is_empty() {
+            self.enter(0, length, 0);
+            let bytes = self.split(src, length);
+            self.ready = Batch::new(bytes, self.pool.seal(&mut self.tape));
+            return self.ready.next();
+        }
+        let bytes = self.split(src, length);
+        if let [node] = self.tape.nodes[..] {
+            self.tape.nodes.clear();
+            return Some(Frame::scalar(bytes, node));
+        }
+        Some(Frame::aggregate(bytes, self.pool.seal(&mut self.tape), 0))
+    }
+
+    /// Notes a complete frame of the batch, after the pushes found inside of it.
+    fn enter(&mut self, start: usize, length: usize, first: usize) {
+        for push in self.scanner.hoisted().drain(..) {
+            let node = self.tape.nodes.len() as u32;
+            self.tape.nodes.extend_from_slice(&push.nodes);
+            self.tape.entries.push(Entry::new(start + push.start, start + push.end, node));
+        }
+        self.tape.entries.push(Entry::new(start, start + length, first as u32));
+    }
+
+    /// Seals the frames that end before `end`. The nodes from `first` on belong
+    /// to a frame that is not complete and stay.
+    fn finish_batch(
+        &mut self,
+        src: &mut BytesMut,
+        end: usize,
+        (stop, first): (Stop, usize),
+    ) -> Result<Batch, DecodeError> {
+        let outcome = match stop {
+            Stop::More(missing) => {
+                self.starve(src.len() - end, missing);
+                Ok(Batch::default())
+            }
+            Stop::Fault(fault) => Err(self.fail(end, fault)),
+        };
+        if self.tape.entries.is_empty() {
+            return outcome;
+        }
+        let unfinished = self.tape.nodes.split_off(first);
+        let bytes = self.split(src, end);
+        let tape = self.pool.seal(&mut self.tape);
+        self.tape.nodes.extend_from_slice(&unfinished);
+        Ok(Batch::new(bytes, tape))
+    }
+}

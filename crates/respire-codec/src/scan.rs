@@ -1,0 +1,757 @@
+//! The resumable framing state machine: where does the next frame end, and
+//! which values are in it?
+//!
+//! The scanner is fed the same bytes again with more behind them until a frame
+//! is complete. Between two calls it keeps the position of the first unit that
+//! was not complete (a value that fits in itself, or the header of an
+//! aggregate), the aggregates that are open around it, and how far a long line
+//! has been searched. Nothing before that position is looked at again, and
+//! what is looked at again is at most one header, so the work is linear in the
+//! bytes however they are cut.
+//!
+//! Errors do not depend on the cuts either: of two things that are wrong, the
+//! one that comes first on the wire is reported.
+
+use alloc::vec::Vec;
+
+use memchr::memchr2;
+
+use crate::decode::{Mode, Protocol};
+use crate::error::Reason;
+use crate::limits::Limits;
+use crate::number::{bytes_before_control, digits_before_other, load_word, parse_integer};
+use crate::tape::{self, Node};
+
+const CR: u8 = b'\r';
+const LF: u8 = b'\n';
+
+/// No attribute waits for its value.
+const NONE: u32 = u32::MAX;
+
+/// Why a scan came to a stop before the end of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// At least this many bytes are missing.
+    More(usize),
+    Fault(Fault),
+}
+
+/// What is wrong, and where, counted from the start of the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) offset: usize,
+    pub(crate) type_byte: u8,
+    pub(crate) reason: Reason,
+}
+
+/// A push that was found inside of a reply.
+#[derive(Debug)]
+pub(crate) struct Hoisted {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    /// Its nodes, with offsets from its own first byte.
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// What an open aggregate does when its last child is complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Not an aggregate: the frame itself, which is one value.
+    Root,
+    Counted,
+    /// Describes the value that follows and is none itself.
+    Attribute,
+    /// A push in the wrong place, which leaves the tape again.
+    NestedPush,
+    /// Ends at a `.`; its `remaining` counts down from the limit.
+    StreamedSequence,
+    /// As above, and complete only after an even number of children.
+    StreamedMap,
+    /// A streamed string. Its children are chunks, not values.
+    StreamedString,
+}
+
+/// An open aggregate.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    kind: Kind,
+    /// Index of its first node, from the frame's first.
+    node: u32,
+    /// Children still to come; never 0 while the level is open.
+    remaining: u32,
+    /// Of an attribute: the first attribute of the same value, or `NONE`.
+    /// Of a streamed string: payload bytes so far.
+    extra: u32,
+}
+
+const ROOT: Level = Level { kind: Kind::Root, node: 0, remaining: 1, extra: NONE };
+
+/// One step of the grammar.
+enum Unit {
+    /// A value that has no children ends here.
+    Scalar { end: usize },
+    /// A header that announces this many children ends here.
+    Open { kind: Kind, children: u32, end: usize },
+    /// The innermost aggregate ends here.
+    Close { end: usize },
+}
+
+#[derive(Debug)]
+pub(crate) struct Scanner {
+    limits: Limits,
+    protocol: Protocol,
+    mode: Mode,
+    /// First byte that belongs to no complete unit, from the frame's first.
+    pos: usize,
+    /// The line that starts after `pos` has no end before this position.
+    searched: usize,
+    /// The innermost open aggregate, and the ones around it.
+    level: Level,
+    parents: Vec<Level>,
+    /// First of the attributes that wait for their value, or `NONE`.
+    pending: u32,
+    /// Pushes found inside of the current frame, in wire order.
+    hoisted: Vec<Hoisted>,
+    hoisted_nodes: usize,
+}
+
+impl Scanner {
+    pub(crate) fn new(limits: Limits, protocol: Protocol, mode: Mode) -> Self {
+        Self {
+            limits: limits.clamped(),
+            protocol,
+            mode,
+            pos: 0,
+            searched: 0,
+            level: ROOT,
+            parents: Vec::new(),
+            pending: NONE,
+            hoisted: Vec::new(),
+            hoisted_nodes: 0,
+        }
+    }
+
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub(crate) fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+    }
+
+    /// Pushes found inside of the frame that was just completed.
+    pub(crate) fn hoisted(&mut self) -> &mut Vec<Hoisted> {
+        &mut self.hoisted
+    }
+
+    /// Looks for the end of the frame that starts at `bytes[0]` and appends its
+    /// nodes to `nodes`, where they start at index `first`. Returns the length
+    /// of the frame.
+    pub(crate) fn scan(
+        &mut self,
+        bytes: &[u8],
+        nodes: &mut Vec<Node>,
+        first: usize,
+    ) -> Result<usize, Stop> {
+        // Never looking further than the limit is the whole check of it.
+        let window = bytes.get(..self.limits.frame_bytes).unwrap_or(bytes);
+        match self.run(window, nodes, first) {
+            Err(Stop::More(_)) if bytes.len() >= self.limits.frame_bytes => {
+                let type_byte = bytes.get(self.pos).copied().unwrap_or_default();
+                let offset = self.pos;
+                Err(Stop::Fault(Fault { offset, type_byte, reason: Reason::FrameTooLong }))
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn run(&mut self, buf: &[u8], nodes: &mut Vec<Node>, first: usize) -> Result<usize, Stop> {
+        let mut nodes_max = self.nodes_max(first);
+        let mut pos = self.pos;
+        let mut level = self.level;
+        let mut pending = self.pending;
+        let stop = loop {
+            let Some(&tag) = buf.get(pos) else { break Stop::More(1) };
+            let unit = if level.kind == Kind::StreamedString {
+                self.chunk(buf, pos, &mut level)
+            } else {
+                self.unit(buf, pos, tag, level, pending)
+            };
+            let unit = match unit {
+                Ok(unit) => unit,
+                Err(stop) => break stop,
+            };
+            if nodes.len() >= nodes_max {
+                break fault(buf, pos, pos, Reason::TooManyNodes);
+            }
+            match unit {
+                Unit::Scalar { end } => {
+                    nodes.push(Node { off: pos as u32, aux: (end - pos) as u32 });
+                    pending = NONE;
+                    level.remaining -= 1;
+                    if level.remaining > 0 {
+                        pos = end;
+                        continue;
+                    }
+                    if level.is_streamed() {
+                        break fault(buf, pos, pos, Reason::TooManyElements);
+                    }
+                    pos = end;
+                }
+                Unit::Open { kind, children, end } => {
+                    if self.parents.len() >= self.limits.depth && kind != Kind::StreamedString {
+                        break fault(buf, pos, pos, Reason::TooDeep);
+                    }
+                    self.parents.push(level);
+                    level = Level::open(kind, nodes.len() - first, children, pending);
+                    nodes.push(Node { off: pos as u32, aux: children });
+                    nodes.push(Node { off: 0, aux: 0 });
+                    pending = NONE;
+                    pos = end;
+                    if children > 0 {
+                        continue;
+                    }
+                }
+                Unit::Close { end } => pos = end,
+            }
+            match self.close(buf, pos, level, nodes, first) {
+                Ok((parent, _)) if parent.remaining == 0 => {
+                    self.rewind();
+                    return Ok(pos);
+                }
+                Ok((parent, group)) => (level, pending) = (parent, group),
+                Err(stop) => break stop,
+            }
+            nodes_max = self.nodes_max(first);
+        };
+        if let Stop::More(_) = stop {
+            (self.pos, self.level, self.pending) = (pos, level, pending);
+        }
+        Err(stop)
+    }
+
+    /// Length that the tape may reach. Pushes that left it count as well.
+    fn nodes_max(&self, first: usize) -> usize {
+        (first + self.limits.tape_nodes).saturating_sub(self.hoisted_nodes)
+    }
+
+    /// Makes the scanner ready for the first byte of the next frame.
+    fn rewind(&mut self) {
+        (self.pos, self.searched) = (0, 0);
+        (self.level, self.pending) = (ROOT, NONE);
+        self.hoisted_nodes = 0;
+    }
+
+    /// Completes `level`, whose last byte is before `pos`, and every aggregate
+    /// that this completes in turn. Returns the level that goes on and the
+    /// attributes that now wait for their value. The root goes on with nothing
+    /// remaining when the frame is complete.
+    fn close(
+        &mut self,
+        buf: &[u8],
+        pos: usize,
+        mut level: Level,
+        nodes: &mut Vec<Node>,
+        first: usize,
+    ) -> Result<(Level, u32), Stop> {
+        while level.kind != Kind::Root {
+            seal(level, pos, nodes, first, self.limits.elements);
+            let parent = self.parents.pop().unwrap_or(ROOT);
+            match level.kind {
+                Kind::Attribute => return Ok((parent, join_group(level, nodes, first))),
+                Kind::NestedPush => {
+                    self.hoist(buf, level, pos, nodes, first);
+                    return Ok((parent, NONE));
+                }
+                _ => {}
+            }
+            let child = level;
+            level = parent;
+            level.remaining -= 1;
+            if level.remaining > 0 {
+                break;
+            }
+            if level.is_streamed() {
+                let start = nodes.get(first + child.node as usize).map_or(0, |node| node.off);
+                return Err(fault(buf, start as usize, start as usize, Reason::TooManyElements));
+            }
+        }
+        Ok((level, NONE))
+    }
+
+    /// Takes a complete push off the tape again.
+    #[cold]
+    fn hoist(&mut self, buf: &[u8], push: Level, end: usize, nodes: &mut Vec<Node>, first: usize) {
+        let mut taken = nodes.split_off(first + push.node as usize);
+        let start = taken.first().map_or(0, |node| node.off);
+        let mut at = 0;
+        while let Some(node) = taken.get_mut(at) {
+            // The second node of an aggregate holds lengths, which do not move.
+            at += tape::width(buf, node.off as usize);
+            node.off = node.off.saturating_sub(start);
+        }
+        self.hoisted_nodes += taken.len();
+        self.hoisted.push(Hoisted { start: start as usize, end, nodes: taken });
+    }
+
+    /// Reads the value, header or end marker at `pos`.
+    #[inline(always)]
+    fn unit(
+        &mut self,
+        buf: &[u8],
+        pos: usize,
+        tag: u8,
+        level: Level,
+        pending: u32,
+    ) -> Result<Unit, Stop> {
+        match tag {
+            b'$' => self.blob(buf, pos, tag),
+            b':' => integer(buf, pos, self.limits.header_digits),
+            b'+' | b'-' => self.line(buf, pos),
+            b'*' => self.aggregate(buf, pos, tag),
+            _ => self.unit_resp3(buf, pos, tag, level, pending),
+        }
+    }
+
+    /// The types that RESP3 added.
+    fn unit_resp3(
+        &mut self,
+        buf: &[u8],
+        pos: usize,
+        tag: u8,
+        level: Level,
+        pending: u32,
+    ) -> Result<Unit, Stop> {
+        if self.protocol == Protocol::Resp2 {
+            let known = b"_#,(!=~%|>;.".contains(&tag);
+            let reason = if known { Reason::NotInProtocol } else { Reason::UnknownType };
+            return Err(fault(buf, pos, pos, reason));
+        }
+        match tag {
+            b'%' | b'~' | b'|' => self.aggregate(buf, pos, tag),
+            b'_' => scalar(fixed(buf, pos, pos + 1, b"\r\n", Reason::MissingCrlf)?),
+            b'#' => boolean(buf, pos),
+            b',' | b'(' => self.line(buf, pos),
+            b'!' | b'=' => self.blob(buf, pos, tag),
+            b'>' => self.push(buf, pos, level, pending),
+            b'.' => end_of_stream(buf, pos, level, pending, self.limits.elements),
+            b';' => Err(fault(buf, pos, pos, Reason::MisplacedChunk)),
+            _ => Err(fault(buf, pos, pos, Reason::UnknownType)),
+        }
+    }
+
+    /// A line: any bytes up to a CRLF, without CR and LF among them.
+    #[inline(always)]
+    fn line(&mut self, buf: &[u8], pos: usize) -> Result<Unit, Stop> {
+        match short_line(buf, pos + 1) {
+            Some(end) if end - pos - 1 <= self.limits.line_bytes => scalar(end + 2),
+            _ => self.long_line(buf, pos),
+        }
+    }
+
+    #[inline(never)]
+    fn long_line(&mut self, buf: &[u8], pos: usize) -> Result<Unit, Stop> {
+        let start = pos + 1;
+        // The window holds the longest line that is allowed and its CR.
+        let limit = start.saturating_add(self.limits.line_bytes).saturating_add(1);
+        let window = buf.len().min(limit);
+        let from = start.max(self.searched);
+        let unsearched = buf.get(from..window).unwrap_or_default();
+        let Some(found) = memchr2(CR, LF, unsearched) else {
+            if window == limit {
+                return Err(fault(buf, pos, pos, Reason::LineTooLong));
+            }
+            self.searched = window;
+            return Err(Stop::More(2));
+        };
+        let end = from + found;
+        self.searched = end;
+        scalar(fixed(buf, pos, end, b"\r\n", Reason::StrayLineBreak)?)
+    }
+
+    /// A length, that many bytes, and a CRLF; or one of the other forms that
+    /// start like it.
+    #[inline(always)]
+    fn blob(&mut self, buf: &[u8], pos: usize, tag: u8) -> Result<Unit, Stop> {
+        let Some((length, start)) = short_header(buf, pos + 1) else {
+            return self.blob_slow(buf, pos, tag);
+        };
+        self.payload(buf, pos, tag, length, start)
+    }
+
+    #[inline(never)]
+    fn blob_slow(&mut self, buf: &[u8], pos: usize, tag: u8) -> Result<Unit, Stop> {
+        match (tag, buf.get(pos + 1)) {
+            (b'$', Some(b'-')) => null(buf, pos),
+            (b'$', Some(b'?')) => self.streamed(buf, pos, Kind::StreamedString),
+            _ => {
+                let (length, start) = header(buf, pos, self.limits.header_digits)?;
+                self.payload(buf, pos, tag, length, start)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn payload(
+        &self,
+        buf: &[u8],
+        pos: usize,
+        tag: u8,
+        length: u64,
+        start: usize,
+    ) -> Result<Unit, Stop> {
+        let end = self.payload_end(buf, pos, length, start)?;
+        if tag == b'=' {
+            verbatim_format(buf, pos, length, start)?;
+        }
+        terminated(buf, pos, end)
+    }
+
+    /// Where a payload ends that has `length` bytes and starts at `start`,
+    /// checked against the limits while no more than its header has to be there.
+    #[inline(always)]
+    fn payload_end(
+        &self,
+        buf: &[u8],
+        pos: usize,
+        length: u64,
+        start: usize,
+    ) -> Result<usize, Stop> {
+        if length > self.limits.bulk_bytes as u64 {
+            return Err(fault(buf, pos, pos, Reason::BulkTooLong));
+        }
+        let end = start as u64 + length;
+        if end + 2 > self.limits.frame_bytes as u64 {
+            return Err(fault(buf, pos, pos, Reason::FrameTooLong));
+        }
+        Ok(end as usize)
+    }
+
+    /// A count of children and a CRLF; or one of the other forms.
+    #[inline(always)]
+    fn aggregate(&mut self, buf: &[u8], pos: usize, tag: u8) -> Result<Unit, Stop> {
+        let Some((count, end)) = short_header(buf, pos + 1) else {
+            return self.aggregate_slow(buf, pos, tag);
+        };
+        self.counted(buf, pos, tag, count, end)
+    }
+
+    #[inline(never)]
+    fn aggregate_slow(&mut self, buf: &[u8], pos: usize, tag: u8) -> Result<Unit, Stop> {
+        match (tag, buf.get(pos + 1)) {
+            (b'*', Some(b'-')) => null(buf, pos),
+            (b'*' | b'~', Some(b'?')) => self.streamed(buf, pos, Kind::StreamedSequence),
+            (b'%', Some(b'?')) => self.streamed(buf, pos, Kind::StreamedMap),
+            _ => {
+                let (count, end) = header(buf, pos, self.limits.header_digits)?;
+                self.counted(buf, pos, tag, count, end)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn counted(
+        &self,
+        buf: &[u8],
+        pos: usize,
+        tag: u8,
+        count: u64,
+        end: usize,
+    ) -> Result<Unit, Stop> {
+        let (kind, per_entry) = match tag {
+            b'|' => (Kind::Attribute, 2),
+            b'%' => (Kind::Counted, 2),
+            _ => (Kind::Counted, 1),
+        };
+        // A count that does not fit in 32 bits was cut to one that is too large
+        // for any limit, so the product stays far below 2^64.
+        let children = count * per_entry;
+        if children > u64::from(self.limits.elements) {
+            return Err(fault(buf, pos, pos, Reason::TooManyElements));
+        }
+        Ok(Unit::Open { kind, children: children as u32, end })
+    }
+
+    /// `$?`, `*?`, `~?` or `%?`.
+    fn streamed(&self, buf: &[u8], pos: usize, kind: Kind) -> Result<Unit, Stop> {
+        if self.protocol == Protocol::Resp2 {
+            return Err(fault(buf, pos, pos, Reason::NotInProtocol));
+        }
+        let end = fixed(buf, pos, pos + 2, b"\r\n", Reason::MalformedLength)?;
+        Ok(Unit::Open { kind, children: self.limits.elements + 1, end })
+    }
+
+    fn push(&self, buf: &[u8], pos: usize, level: Level, pending: u32) -> Result<Unit, Stop> {
+        if pending != NONE {
+            return Err(fault(buf, pos, pos, Reason::AttributedPush));
+        }
+        let kind = match (level.kind, self.mode) {
+            (Kind::Root, _) => Kind::Counted,
+            (_, Mode::Lenient) => Kind::NestedPush,
+            (_, Mode::Strict) => return Err(fault(buf, pos, pos, Reason::NestedPush)),
+        };
+        let (count, end) = header(buf, pos, self.limits.header_digits)?;
+        match self.counted(buf, pos, b'>', count, end)? {
+            Unit::Open { children, end, .. } => Ok(Unit::Open { kind, children, end }),
+            unit => Ok(unit),
+        }
+    }
+
+    /// A chunk of a streamed string, or its end.
+    #[inline(never)]
+    fn chunk(&self, buf: &[u8], pos: usize, string: &mut Level) -> Result<Unit, Stop> {
+        if buf.get(pos) != Some(&b';') {
+            return Err(fault(buf, pos, pos, Reason::MisplacedChunk));
+        }
+        let (length, start) = header(buf, pos, self.limits.header_digits)?;
+        if length == 0 {
+            // The end is `;0` and nothing else; an empty chunk does not exist.
+            let marker = start - pos == 4;
+            return if marker {
+                Ok(Unit::Close { end: start })
+            } else {
+                Err(fault(buf, pos, pos, Reason::MisplacedChunk))
+            };
+        }
+        let total = u64::from(string.extra) + length;
+        if total > self.limits.bulk_bytes as u64 {
+            return Err(fault(buf, pos, pos, Reason::BulkTooLong));
+        }
+        let end = self.payload_end(buf, pos, length, start)?;
+        let unit = terminated(buf, pos, end)?;
+        string.extra = total as u32;
+        Ok(unit)
+    }
+}
+
+impl Level {
+    fn open(kind: Kind, node: usize, children: u32, pending: u32) -> Self {
+        let extra = if kind == Kind::StreamedString { 0 } else { pending };
+        Self { kind, node: node as u32, remaining: children, extra }
+    }
+
+    fn is_streamed(&self) -> bool {
+        matches!(self.kind, Kind::StreamedSequence | Kind::StreamedMap | Kind::StreamedString)
+    }
+}
+
+/// Writes the lengths of a complete aggregate into its nodes.
+#[inline(always)]
+fn seal(level: Level, end: usize, nodes: &mut [Node], first: usize, elements_max: u32) {
+    let index = first + level.node as usize;
+    let span = (nodes.len() - index) as u32;
+    if let Some([head, lengths]) = nodes.get_mut(index..index + 2) {
+        *lengths = Node { off: span, aux: end as u32 - head.off };
+        if level.is_streamed() {
+            head.aux = elements_max + 1 - level.remaining;
+        }
+    }
+}
+
+/// Adds a complete attribute to the ones in front of it, so that the first of
+/// them leads straight to the value. Returns the first.
+fn join_group(attribute: Level, nodes: &mut [Node], first: usize) -> u32 {
+    if attribute.extra == NONE {
+        return attribute.node;
+    }
+    let index = first + attribute.extra as usize;
+    let span = (nodes.len() - index) as u32;
+    if let Some(lengths) = nodes.get_mut(index + 1) {
+        lengths.off = span;
+    }
+    attribute.extra
+}
+
+#[inline(always)]
+fn scalar(end: usize) -> Result<Unit, Stop> {
+    Ok(Unit::Scalar { end })
+}
+
+#[cold]
+fn fault(buf: &[u8], pos: usize, offset: usize, reason: Reason) -> Stop {
+    let type_byte = buf.get(pos).copied().unwrap_or_default();
+    Stop::Fault(Fault { offset, type_byte, reason })
+}
+
+/// `expected` at `at`, byte by byte, so that the first wrong byte is reported
+/// as soon as it is there. Returns the position behind it.
+#[inline(never)]
+fn fixed(
+    buf: &[u8],
+    pos: usize,
+    at: usize,
+    expected: &[u8],
+    reason: Reason,
+) -> Result<usize, Stop> {
+    for (ahead, byte) in expected.iter().enumerate() {
+        match buf.get(at + ahead) {
+            None => return Err(Stop::More(at + expected.len() - buf.len())),
+            Some(found) if found == byte => {}
+            Some(_) => return Err(fault(buf, pos, at + ahead, reason)),
+        }
+    }
+    Ok(at + expected.len())
+}
+
+/// The CRLF behind a payload that ends at `end`.
+#[inline(always)]
+fn terminated(buf: &[u8], pos: usize, end: usize) -> Result<Unit, Stop> {
+    if buf.get(end..end + 2) == Some(b"\r\n") {
+        return scalar(end + 2);
+    }
+    scalar(fixed(buf, pos, end, b"\r\n", Reason::MissingCrlf)?)
+}
+
+/// End of a line of at most 15 bytes with its CRLF, if one starts at `start`.
+#[inline(always)]
+fn short_line(buf: &[u8], start: usize) -> Option<usize> {
+    let mut at = start;
+    for _ in 0..2 {
+        let ahead = bytes_before_control(load_word(buf, at)?);
+        at += ahead;
+        if ahead < 8 {
+            return (buf.get(at..at + 2)? == b"\r\n").then_some(at);
+        }
+    }
+    None
+}
+
+/// A header of at most nine digits, as nearly all are: its value and the
+/// position behind its CRLF.
+#[inline(always)]
+fn short_header(buf: &[u8], start: usize) -> Option<(u64, usize)> {
+    let first = buf.get(start)?.wrapping_sub(b'0');
+    if first > 9 {
+        return None;
+    }
+    let mut value = u64::from(first);
+    let mut at = start + 1;
+    while at < start + 10 {
+        let byte = *buf.get(at)?;
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            let whole = byte == CR && *buf.get(at + 1)? == LF;
+            return whole.then_some((value, at + 2));
+        }
+        value = value * 10 + u64::from(digit);
+        at += 1;
+    }
+    None
+}
+
+/// A header of any length, with everything that can be wrong with it. Values
+/// above 2^32 come back as some value above 2^32.
+#[inline(never)]
+fn header(buf: &[u8], pos: usize, digits_max: u8) -> Result<(u64, usize), Stop> {
+    let start = pos + 1;
+    let mut value = 0u64;
+    let mut at = start;
+    while let Some(digit) = buf.get(at).map(|byte| byte.wrapping_sub(b'0')) {
+        if digit > 9 {
+            break;
+        }
+        if at - start == usize::from(digits_max) {
+            return Err(fault(buf, pos, pos, Reason::HeaderTooLong));
+        }
+        if value <= u64::from(u32::MAX) {
+            value = value * 10 + u64::from(digit);
+        }
+        at += 1;
+    }
+    if at == start && at < buf.len() {
+        return Err(fault(buf, pos, at, Reason::MalformedLength));
+    }
+    Ok((value, fixed(buf, pos, at, b"\r\n", Reason::MalformedLength)?))
+}
+
+/// `$-1` or `*-1`: the nulls of RESP2.
+fn null(buf: &[u8], pos: usize) -> Result<Unit, Stop> {
+    scalar(fixed(buf, pos, pos + 2, b"1\r\n", Reason::MalformedLength)?)
+}
+
+fn boolean(buf: &[u8], pos: usize) -> Result<Unit, Stop> {
+    match buf.get(pos + 1) {
+        None => Err(Stop::More(3)),
+        Some(b't' | b'f') => scalar(fixed(buf, pos, pos + 2, b"\r\n", Reason::MissingCrlf)?),
+        Some(_) => Err(fault(buf, pos, pos + 1, Reason::MalformedBoolean)),
+    }
+}
+
+/// The `txt:` in front of a verbatim string, as far as it has arrived.
+fn verbatim_format(buf: &[u8], pos: usize, length: u64, start: usize) -> Result<(), Stop> {
+    if length < 4 {
+        return Err(fault(buf, pos, pos, Reason::MalformedVerbatim));
+    }
+    match buf.get(start + 3) {
+        None | Some(b':') => Ok(()),
+        Some(_) => Err(fault(buf, pos, start + 3, Reason::MalformedVerbatim)),
+    }
+}
+
+fn end_of_stream(
+    buf: &[u8],
+    pos: usize,
+    level: Level,
+    pending: u32,
+    elements_max: u32,
+) -> Result<Unit, Stop> {
+    let complete = match level.kind {
+        Kind::StreamedSequence => true,
+        Kind::StreamedMap => (elements_max + 1 - level.remaining).is_multiple_of(2),
+        _ => false,
+    };
+    if !complete || pending != NONE {
+        return Err(fault(buf, pos, pos, Reason::MisplacedEnd));
+    }
+    Ok(Unit::Close { end: fixed(buf, pos, pos + 1, b"\r\n", Reason::MisplacedEnd)? })
+}
+
+/// An integer: an optional sign and at least one digit.
+///
+/// Its digits are looked at to find its end, so that they are checked costs
+/// nothing; its value is computed when somebody asks for it.
+#[inline(always)]
+fn integer(buf: &[u8], pos: usize, digits_max: u8) -> Result<Unit, Stop> {
+    match short_integer(buf, pos + 1) {
+        // Up to 15 digits always fit, in the type and in the shortest limit.
+        Some(end) if digits_max >= 15 => scalar(end + 2),
+        _ => integer_slow(buf, pos, digits_max),
+    }
+}
+
+#[inline(always)]
+fn short_integer(buf: &[u8], start: usize) -> Option<usize> {
+    let digits = start + usize::from(*buf.get(start)? == b'-');
+    let mut at = digits;
+    for _ in 0..2 {
+        let ahead = digits_before_other(load_word(buf, at)?);
+        at += ahead;
+        if ahead < 8 {
+            return (at > digits && buf.get(at..at + 2)? == b"\r\n").then_some(at);
+        }
+    }
+    None
+}
+
+#[inline(never)]
+fn integer_slow(buf: &[u8], pos: usize, digits_max: u8) -> Result<Unit, Stop> {
+    let start = pos + 1;
+    let signed = matches!(buf.get(start), Some(b'+' | b'-'));
+    let digits = start + usize::from(signed);
+    let mut at = digits;
+    while buf.get(at).is_some_and(u8::is_ascii_digit) {
+        if at - digits == usize::from(digits_max) {
+            return Err(fault(buf, pos, pos, Reason::HeaderTooLong));
+        }
+        at += 1;
+    }
+    if at == digits && at < buf.len() {
+        return Err(fault(buf, pos, at, Reason::MalformedInteger));
+    }
+    let end = fixed(buf, pos, at, b"\r\n", Reason::MalformedInteger)?;
+    let text = buf.get(start..at).unwrap_or_default();
+    if parse_integer::<i64>(text).is_none() {
+        return Err(fault(buf, pos, pos, Reason::IntegerOutOfRange));
+    }
+    scalar(end)
+}

@@ -1,0 +1,580 @@
+use alloc::vec::Vec;
+use core::fmt;
+use core::iter::FusedIterator;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::error::ValueError;
+use crate::from_value::FromValue;
+use crate::number::parse_integer;
+use crate::owned::OwnedValue;
+use crate::scalar::{BigNumber, Double, Verbatim};
+use crate::tape::{self, Node};
+use crate::walk::{self, Visitor, Walk};
+
+/// What a value is, without what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `+`
+    SimpleString,
+    /// `-`
+    SimpleError,
+    /// `:`
+    Integer,
+    /// `$`, in one piece or streamed
+    BulkString,
+    /// `_`, and `$-1` and `*-1` of RESP2
+    Null,
+    /// `#`
+    Boolean,
+    /// `,`
+    Double,
+    /// `(`
+    BigNumber,
+    /// `!`
+    BulkError,
+    /// `=`
+    VerbatimString,
+    /// `*`
+    Array,
+    /// `~`
+    Set,
+    /// `%`
+    Map,
+    /// `>`
+    Push,
+}
+
+impl Kind {
+    /// The kind as a noun with its article: "an integer".
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::SimpleString => "a simple string",
+            Self::SimpleError | Self::BulkError => "an error",
+            Self::Integer => "an integer",
+            Self::BulkString => "a bulk string",
+            Self::Null => "null",
+            Self::Boolean => "a boolean",
+            Self::Double => "a double",
+            Self::BigNumber => "a big number",
+            Self::VerbatimString => "a verbatim string",
+            Self::Array => "an array",
+            Self::Set => "a set",
+            Self::Map => "a map",
+            Self::Push => "a push",
+        }
+    }
+}
+
+/// How a null was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NullForm {
+    /// `_`, of RESP3.
+    Null,
+    /// `$-1`, the null bulk string of RESP2.
+    BulkString,
+    /// `*-1`, the null array of RESP2.
+    Array,
+}
+
+/// A value, one level deep: scalars are read, aggregates are iterators.
+///
+/// Strings are bytes. Servers do send simple strings and errors that are not
+/// UTF-8.
+#[derive(Clone)]
+pub enum Value<'a> {
+    /// A short status, such as `OK`.
+    SimpleString(&'a [u8]),
+    /// An error in one line.
+    SimpleError(&'a [u8]),
+    /// A signed 64-bit integer.
+    Integer(i64),
+    /// Any bytes.
+    BulkString(&'a [u8]),
+    /// A bulk string whose length was not known in advance, in pieces.
+    StreamedString(Chunks<'a>),
+    /// No value, in any of the three forms; see [`ValueRef::null_form`].
+    Null,
+    /// True or false.
+    Boolean(bool),
+    /// A double as its text.
+    Double(Double<&'a [u8]>),
+    /// An integer of any size, as its text.
+    BigNumber(BigNumber<&'a [u8]>),
+    /// An error of any length and content.
+    BulkError(&'a [u8]),
+    /// Text with a format.
+    VerbatimString(Verbatim<&'a [u8]>),
+    /// Values in order.
+    Array(Seq<'a>),
+    /// Values of which each should occur once; the codec does not check.
+    Set(Seq<'a>),
+    /// Keys and values in wire order, duplicates included.
+    Map(Map<'a>),
+    /// Something that came unasked.
+    Push(Seq<'a>),
+}
+
+/// A place in a frame where a value is.
+///
+/// Two values are equal when they are of the same kind, have the same content
+/// and carry equal attributes. The forms of null are equal, and so are a
+/// streamed and an ordinary aggregate or string with the same content. Doubles
+/// and big numbers are compared as text.
+#[derive(Clone, Copy)]
+pub struct ValueRef<'a> {
+    bytes: &'a Bytes,
+    /// Nodes from the value's first one on, which is an attribute's if the
+    /// value has any.
+    nodes: &'a [Node],
+    /// Where the frame starts in `bytes`.
+    base: u32,
+}
+
+impl<'a> ValueRef<'a> {
+    pub(crate) fn new(bytes: &'a Bytes, nodes: &'a [Node], base: u32) -> Self {
+        Self { bytes, nodes, base }
+    }
+
+    /// What the value is.
+    pub fn kind(self) -> Kind {
+        match (self.bare().tag(), self.null_form()) {
+            (_, Some(_)) => Kind::Null,
+            (b'+', _) => Kind::SimpleString,
+            (b'-', _) => Kind::SimpleError,
+            (b':', _) => Kind::Integer,
+            (b'$', _) => Kind::BulkString,
+            (b'#', _) => Kind::Boolean,
+            (b',', _) => Kind::Double,
+            (b'(', _) => Kind::BigNumber,
+            (b'!', _) => Kind::BulkError,
+            (b'=', _) => Kind::VerbatimString,
+            (b'*', _) => Kind::Array,
+            (b'~', _) => Kind::Set,
+            (b'%', _) => Kind::Map,
+            (b'>', _) => Kind::Push,
+            _ => Kind::Null,
+        }
+    }
+
+    /// The value.
+    #[inline]
+    pub fn get(self) -> Value<'a> {
+        let value = self.bare();
+        let wire = value.wire();
+        match value.tag() {
+            b'$' => match wire.get(1) {
+                Some(b'-') => Value::Null,
+                Some(b'?') => Value::StreamedString(Chunks(value.children())),
+                _ => Value::BulkString(payload(wire)),
+            },
+            b':' => Value::Integer(parse_integer(line(wire)).unwrap_or_default()),
+            b'+' => Value::SimpleString(line(wire)),
+            b'-' => Value::SimpleError(line(wire)),
+            b'*' if wire.get(1) == Some(&b'-') => Value::Null,
+            b'*' => Value::Array(value.children()),
+            b'%' => Value::Map(Map(value.children())),
+            b'~' => Value::Set(value.children()),
+            b'>' => Value::Push(value.children()),
+            b'#' => Value::Boolean(wire.get(1) == Some(&b't')),
+            b',' => Value::Double(Double::new(line(wire))),
+            b'(' => Value::BigNumber(BigNumber::new(line(wire))),
+            b'!' => Value::BulkError(payload(wire)),
+            b'=' => Value::VerbatimString(Verbatim::from_payload(payload(wire))),
+            _ => Value::Null,
+        }
+    }
+
+    /// The value as a type of the caller's choice.
+    ///
+    /// # Errors
+    ///
+    /// When the value is of another type, out of range, or an error reply.
+    pub fn parse<T: FromValue<'a>>(self) -> Result<T, ValueError> {
+        T::from_value(self)
+    }
+
+    /// The text of an error reply, if this is one.
+    pub fn error(self) -> Option<&'a [u8]> {
+        match self.get() {
+            Value::SimpleError(text) | Value::BulkError(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether the value is null, in any form.
+    pub fn is_null(self) -> bool {
+        self.null_form().is_some()
+    }
+
+    /// How a null was written; `None` when the value is none.
+    pub fn null_form(self) -> Option<NullForm> {
+        match self.bare().wire() {
+            [b'_', ..] => Some(NullForm::Null),
+            [b'$', b'-', ..] => Some(NullForm::BulkString),
+            [b'*', b'-', ..] => Some(NullForm::Array),
+            _ => None,
+        }
+    }
+
+    /// Whether the value was sent without its length in advance.
+    pub fn is_streamed(self) -> bool {
+        matches!(self.bare().wire(), [b'$' | b'*' | b'~' | b'%', b'?', ..])
+    }
+
+    /// The attributes in front of the value, as keys and values in wire order.
+    pub fn attributes(self) -> Attributes<'a> {
+        let own = self.nodes.len() - self.bare().nodes.len();
+        let nodes = self.nodes.get(..own).unwrap_or_default();
+        Attributes { rest: Self { nodes, ..self }, remaining: 0 }
+    }
+
+    /// The bytes of a simple, bulk, verbatim or streamed string.
+    ///
+    /// Shares the frame's memory, and keeps all of it alive; only a streamed
+    /// string of several chunks is copied together. Of a verbatim string, the
+    /// text without the format.
+    pub fn to_bytes(self) -> Option<Bytes> {
+        match self.get() {
+            Value::SimpleString(text) | Value::BulkString(text) => Some(self.share(text)),
+            Value::VerbatimString(text) => Some(self.share(text.into_text())),
+            Value::StreamedString(chunks) => Some(self.join(chunks)),
+            _ => None,
+        }
+    }
+
+    /// The value as a tree of its own, whose strings still share this frame's
+    /// memory.
+    pub fn to_value(self) -> OwnedValue {
+        walk::build(Walk::new(self))
+    }
+
+    /// Shows the value and everything in it to `visitor`, in wire order.
+    ///
+    /// # Errors
+    ///
+    /// What the visitor returns.
+    pub fn visit<V: Visitor<'a>>(self, visitor: &mut V) -> Result<(), V::Error> {
+        walk::visit(Walk::new(self), visitor)
+    }
+
+    /// Where the value starts, in bytes from the first one of its frame.
+    pub fn offset(self) -> usize {
+        self.bare().nodes.first().map_or(0, |node| node.off as usize)
+    }
+
+    /// The text of an integer, as it was sent.
+    pub(crate) fn integer_text(self) -> &'a [u8] {
+        line(self.bare().wire())
+    }
+
+    /// A slice of this frame as a handle of its own.
+    pub(crate) fn share(self, part: &'a [u8]) -> Bytes {
+        self.bytes.slice_ref(part)
+    }
+
+    /// The chunks of a streamed string in one piece.
+    pub(crate) fn join(self, mut chunks: Chunks<'a>) -> Bytes {
+        match (chunks.next(), chunks.next()) {
+            (None, _) => Bytes::new(),
+            (Some(only), None) => self.share(only),
+            (Some(first), Some(second)) => {
+                let mut whole = BytesMut::from(first);
+                whole.put_slice(second);
+                chunks.for_each(|chunk| whole.put_slice(chunk));
+                whole.freeze()
+            }
+        }
+    }
+
+    /// The value without the attributes in front of it.
+    pub(crate) fn bare(self) -> Self {
+        if self.tag() != b'|' {
+            return self;
+        }
+        // The first attribute of a value leads past all of them.
+        let span = self.nodes.get(1).map_or(0, |lengths| lengths.off as usize);
+        self.skip(span)
+    }
+
+    /// The value at the `count`th node from here.
+    pub(crate) fn skip(self, count: usize) -> Self {
+        Self { nodes: self.nodes.get(count..).unwrap_or_default(), ..self }
+    }
+
+    /// Nodes of the value with its attributes and everything in it.
+    pub(crate) fn span(self) -> usize {
+        let value = self.bare();
+        let attributes = self.nodes.len() - value.nodes.len();
+        attributes + if value.width() == 1 { 1 } else { value.lengths().off as usize }
+    }
+
+    pub(crate) fn width(self) -> usize {
+        tape::width(self.bytes, self.at())
+    }
+
+    /// Children of the aggregate whose first node this is.
+    pub(crate) fn count(self) -> u32 {
+        self.nodes.first().map_or(0, |node| node.aux)
+    }
+
+    pub(crate) fn has_nodes(self) -> bool {
+        !self.nodes.is_empty()
+    }
+
+    /// The type byte.
+    #[inline]
+    pub(crate) fn tag(self) -> u8 {
+        match self.nodes {
+            [] => 0,
+            _ => self.bytes.get(self.at()).copied().unwrap_or_default(),
+        }
+    }
+
+    fn children(self) -> Seq<'a> {
+        Seq { rest: self.skip(2), remaining: self.count() as usize }
+    }
+
+    fn lengths(self) -> Node {
+        self.nodes.get(1).copied().unwrap_or(Node { off: 1, aux: 0 })
+    }
+
+    fn at(self) -> usize {
+        self.base as usize + self.nodes.first().map_or(0, |node| node.off as usize)
+    }
+
+    /// The bytes of the value, from its type byte to its last CRLF.
+    #[inline]
+    fn wire(self) -> &'a [u8] {
+        let length = match self.width() {
+            1 => self.count(),
+            _ => self.lengths().aux,
+        };
+        let at = self.at();
+        self.bytes.get(at..at + length as usize).unwrap_or_default()
+    }
+}
+
+/// What is between the type byte and the CRLF.
+#[inline]
+fn line(wire: &[u8]) -> &[u8] {
+    match wire {
+        [_, text @ .., _, _] => text,
+        _ => &[],
+    }
+}
+
+/// What is between the header and the CRLF.
+#[inline]
+fn payload(wire: &[u8]) -> &[u8] {
+    let header = wire.iter().position(|byte| *byte == b'\r').map_or(0, |at| at + 2);
+    let end = wire.len().saturating_sub(2);
+    wire.get(header..end).unwrap_or_default()
+}
+
+impl PartialEq for ValueRef<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        walk::equal(Walk::new(*self), Walk::new(*other))
+    }
+}
+
+impl Eq for ValueRef<'_> {}
+
+impl PartialEq<OwnedValue> for ValueRef<'_> {
+    fn eq(&self, other: &OwnedValue) -> bool {
+        walk::equal(Walk::new(*self), other.walk())
+    }
+}
+
+impl fmt::Debug for ValueRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        walk::debug(Walk::new(*self), f)
+    }
+}
+
+/// The elements of an array, a set or a push, in wire order.
+///
+/// Passing over an element takes the same time whatever is in it.
+#[derive(Clone)]
+pub struct Seq<'a> {
+    rest: ValueRef<'a>,
+    remaining: usize,
+}
+
+impl<'a> Iterator for Seq<'a> {
+    type Item = ValueRef<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<ValueRef<'a>> {
+        self.remaining = self.remaining.checked_sub(1)?;
+        let value = self.rest;
+        self.rest = value.skip(value.span());
+        Some(value)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.remaining, Some(self.remaining))
+    }
+}
+
+impl ExactSizeIterator for Seq<'_> {}
+impl FusedIterator for Seq<'_> {}
+
+/// The entries of a map, in wire order.
+#[derive(Clone)]
+pub struct Map<'a>(Seq<'a>);
+
+impl<'a> Map<'a> {
+    /// Keys and values in turn, as RESP2 sends a map.
+    pub fn flatten(self) -> Seq<'a> {
+        self.0
+    }
+}
+
+impl<'a> Iterator for Map<'a> {
+    type Item = (ValueRef<'a>, ValueRef<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        Some((self.0.next()?, self.0.next()?))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let pairs = self.0.remaining / 2;
+        (pairs, Some(pairs))
+    }
+}
+
+impl ExactSizeIterator for Map<'_> {}
+impl FusedIterator for Map<'_> {}
+
+/// The attributes of one value, in wire order.
+#[derive(Clone)]
+pub struct Attributes<'a> {
+    /// What is left of the nodes in front of the value.
+    rest: ValueRef<'a>,
+    /// Keys and values left of the attribute that `rest` is in.
+    remaining: u32,
+}
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = (ValueRef<'a>, ValueRef<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.remaining == 0 {
+            if !self.rest.has_nodes() {
+                return None;
+            }
+            self.remaining = self.rest.count();
+            self.rest = self.rest.skip(2);
+        }
+        let key = self.rest;
+        let value = key.skip(key.span());
+        self.rest = value.skip(value.span());
+        self.remaining = self.remaining.saturating_sub(2);
+        Some((key, value))
+    }
+}
+
+impl FusedIterator for Attributes<'_> {}
+
+/// The pieces of a streamed string, in order; none is empty.
+#[derive(Clone)]
+pub struct Chunks<'a>(Seq<'a>);
+
+impl<'a> Iterator for Chunks<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        self.0.next().map(|chunk| payload(chunk.wire()))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Chunks<'_> {}
+impl FusedIterator for Chunks<'_> {}
+
+impl fmt::Debug for Seq<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
+    }
+}
+
+impl fmt::Debug for Map<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.clone()).finish()
+    }
+}
+
+impl fmt::Debug for Attributes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.clone()).finish()
+    }
+}
+
+impl fmt::Debug for Chunks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone().map(Vec::from)).finish()
+    }
+}
+
+impl PartialEq for Seq<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.clone().eq(other.clone())
+    }
+}
+
+impl PartialEq for Map<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl PartialEq for Chunks<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.clone().flatten().eq(other.clone().flatten())
+    }
+}
+
+impl PartialEq for Value<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        use Value as V;
+        match (self, other) {
+            (V::SimpleString(a), V::SimpleString(b))
+            | (V::SimpleError(a), V::SimpleError(b))
+            | (V::BulkError(a), V::BulkError(b))
+            | (V::BulkString(a), V::BulkString(b)) => a == b,
+            (V::BulkString(whole), V::StreamedString(pieces))
+            | (V::StreamedString(pieces), V::BulkString(whole)) => {
+                pieces.clone().flatten().eq(whole.iter())
+            }
+            (V::StreamedString(a), V::StreamedString(b)) => a == b,
+            (V::Integer(a), V::Integer(b)) => a == b,
+            (V::Null, V::Null) => true,
+            (V::Boolean(a), V::Boolean(b)) => a == b,
+            (V::Double(a), V::Double(b)) => a == b,
+            (V::BigNumber(a), V::BigNumber(b)) => a == b,
+            (V::VerbatimString(a), V::VerbatimString(b)) => a == b,
+            (V::Array(a), V::Array(b)) | (V::Set(a), V::Set(b)) | (V::Push(a), V::Push(b)) => {
+                a == b
+            }
+            (V::Map(a), V::Map(b)) => a == b,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Array(items) => items.fmt(f),
+            Self::Set(items) => write!(f, "~{items:?}"),
+            Self::Push(items) => write!(f, ">{items:?}"),
+            Self::Map(entries) => entries.fmt(f),
+            scalar => walk::debug_scalar(scalar, f),
+        }
+    }
+}
