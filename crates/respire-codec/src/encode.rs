@@ -1,13 +1,12 @@
 //! Writing commands and replies into a buffer of the caller's.
 
-use bytes::{BufMut, BytesMut};
-use memchr::memchr2;
+mod reply;
+mod segments;
 
-use crate::decode::Protocol;
-use crate::error::EncodeError;
-use crate::owned::OwnedValue;
-use crate::value::{Kind, Value};
-use crate::walk::{Event, Scalar};
+use bytes::{BufMut, Bytes, BytesMut};
+
+pub use reply::reply;
+pub use segments::Segments;
 
 /// Writes the header of an array: `*N\r\n`.
 pub fn array_header(dst: &mut BytesMut, elements: usize) {
@@ -34,180 +33,82 @@ pub fn bulk_string(dst: &mut BytesMut, data: &[u8]) {
 pub fn command<A: AsRef<[u8]>>(dst: &mut BytesMut, args: &[A]) {
     dst.reserve(command_len(args));
     array_header(dst, args.len());
-    for arg in args {
-        bulk_string(dst, arg.as_ref());
+    put_args(dst, args);
+}
+
+/// The first arguments of a command, encoded once and used often.
+///
+/// # Example
+///
+/// ```
+/// use bytes::BytesMut;
+/// use respire_codec::encode::Prefix;
+///
+/// let lookup = Prefix::new(&["HMGET", "blocks"]);
+/// let mut out = BytesMut::new();
+/// lookup.command(&mut out, &["7", "8"]);
+/// assert_eq!(&out[..], b"*4\r\n$5\r\nHMGET\r\n$6\r\nblocks\r\n$1\r\n7\r\n$1\r\n8\r\n");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Prefix {
+    args: usize,
+    /// The arguments without a header in front of them.
+    bytes: Bytes,
+}
+
+impl Prefix {
+    /// A prefix of these arguments, the command's name first.
+    pub fn new<A: AsRef<[u8]>>(args: &[A]) -> Self {
+        let mut bytes = BytesMut::with_capacity(args_len(args));
+        put_args(&mut bytes, args);
+        Self { args: args.len(), bytes: bytes.freeze() }
+    }
+
+    /// Writes a command that starts with the prefix and ends with `args`.
+    pub fn command<A: AsRef<[u8]>>(&self, dst: &mut BytesMut, args: &[A]) {
+        let count = self.args + args.len();
+        dst.reserve(header_len(count) + self.bytes.len() + args_len(args));
+        array_header(dst, count);
+        dst.put_slice(&self.bytes);
+        put_args(dst, args);
     }
 }
 
 /// Bytes that [`command`] writes.
 pub fn command_len<A: AsRef<[u8]>>(args: &[A]) -> usize {
-    let header = 3 + digits(args.len());
-    args.iter().fold(header, |sum, arg| sum + bulk_string_len(arg.as_ref().len()))
+    header_len(args.len()) + args_len(args)
 }
 
-/// Writes a reply or a push, as a server would on a connection of `protocol`.
-///
-/// With [`Protocol::Resp2`] the types of RESP3 take the form that servers give
-/// them there: maps become arrays of keys and values in turn, sets and pushes
-/// arrays, booleans the integers 0 and 1, doubles, big numbers and verbatim
-/// strings bulk strings, bulk errors simple ones; attributes are left out.
-///
-/// # Errors
-///
-/// When the bytes would not be read as this one value: a line break in a simple
-/// string, an error or a number, or a push in a wrong place. Nothing is written
-/// then.
-///
-/// # Example
-///
-/// ```
-/// use bytes::{Bytes, BytesMut};
-/// use respire_codec::{EncodeError, OwnedValue, Protocol, encode};
-///
-/// let mut out = BytesMut::new();
-/// let reply = OwnedValue::Map([("fields", 2)].into_iter().collect());
-/// encode::reply(&mut out, &reply, Protocol::Resp3)?;
-/// assert_eq!(&out[..], b"%1\r\n$6\r\nfields\r\n:2\r\n");
-///
-/// let split = OwnedValue::SimpleError(Bytes::from("ERR no\r\n+OK"));
-/// assert_eq!(encode::reply(&mut out, &split, Protocol::Resp3), Err(EncodeError::LineBreak));
-/// # Ok::<(), EncodeError>(())
-/// ```
-pub fn reply(
-    dst: &mut BytesMut,
-    value: &OwnedValue,
-    protocol: Protocol,
-) -> Result<(), EncodeError> {
-    let start = dst.len();
-    let outcome = match protocol {
-        Protocol::Resp2 => reply_resp2(dst, value),
-        Protocol::Resp3 => reply_resp3(dst, value),
-    };
-    if outcome.is_err() {
-        dst.truncate(start);
-    }
-    outcome
+fn args_len<A: AsRef<[u8]>>(args: &[A]) -> usize {
+    args.iter().map(|arg| bulk_string_len(arg.as_ref().len())).sum()
 }
 
-fn reply_resp3(dst: &mut BytesMut, value: &OwnedValue) -> Result<(), EncodeError> {
-    let mut depth = 0usize;
-    let mut described = false;
-    for event in value.walk() {
-        match event {
-            Event::Scalar(scalar) => scalar_resp3(dst, &scalar.view())?,
-            Event::Begin(kind, entries) => {
-                if kind == Kind::Push && described {
-                    return Err(EncodeError::AttributedPush);
-                }
-                if kind == Kind::Push && depth > 0 {
-                    return Err(EncodeError::NestedPush);
-                }
-                header(dst, aggregate_tag(kind), entries);
-            }
-            Event::BeginAttributes(pairs) => header(dst, b'|', pairs),
-            Event::End(_) | Event::EndAttributes => {}
-        }
-        match event {
-            Event::Begin(..) | Event::BeginAttributes(_) => depth += 1,
-            Event::End(_) | Event::EndAttributes => depth -= 1,
-            Event::Scalar(_) => {}
-        }
-        described = matches!(event, Event::EndAttributes);
-    }
-    Ok(())
-}
-
-fn aggregate_tag(kind: Kind) -> u8 {
-    match kind {
-        Kind::Map => b'%',
-        Kind::Set => b'~',
-        Kind::Push => b'>',
-        _ => b'*',
+fn put_args<A: AsRef<[u8]>>(dst: &mut BytesMut, args: &[A]) {
+    for arg in args {
+        put_blob(dst, b'$', arg.as_ref());
     }
 }
 
-fn scalar_resp3(dst: &mut BytesMut, value: &Value<'_>) -> Result<(), EncodeError> {
-    match value {
-        Value::SimpleString(text) => line(dst, b'+', text)?,
-        Value::SimpleError(text) => line(dst, b'-', text)?,
-        Value::Integer(number) => integer(dst, *number),
-        Value::BulkString(text) => blob(dst, b'$', text),
-        Value::BulkError(text) => blob(dst, b'!', text),
-        Value::VerbatimString(text) => blob(dst, b'=', text.payload()),
-        Value::Boolean(truth) => dst.put_slice(if *truth { b"#t\r\n" } else { b"#f\r\n" }),
-        Value::Double(number) => line(dst, b',', number.as_bytes())?,
-        Value::BigNumber(number) => line(dst, b'(', number.as_bytes())?,
-        _ => dst.put_slice(b"_\r\n"),
-    }
-    Ok(())
-}
-
-fn reply_resp2(dst: &mut BytesMut, value: &OwnedValue) -> Result<(), EncodeError> {
-    let mut depth = 0usize;
-    // Attributes have no form in RESP2. Nothing is written inside of them.
-    let mut unseen = 0usize;
-    let mut described = false;
-    for event in value.walk() {
-        match event {
-            Event::Begin(Kind::Push, _) if described => return Err(EncodeError::AttributedPush),
-            Event::Begin(Kind::Push, _) if depth > 0 => return Err(EncodeError::NestedPush),
-            Event::BeginAttributes(_) => unseen += 1,
-            Event::EndAttributes => unseen -= 1,
-            Event::Begin(..) => depth += 1,
-            Event::End(_) => depth -= 1,
-            Event::Scalar(_) => {}
-        }
-        match event {
-            Event::Scalar(scalar) if unseen == 0 => scalar_resp2(dst, &scalar.view())?,
-            Event::Begin(Kind::Map, pairs) if unseen == 0 => array_header(dst, pairs * 2),
-            Event::Begin(_, elements) if unseen == 0 => array_header(dst, elements),
-            _ => {}
-        }
-        described = matches!(event, Event::EndAttributes);
-    }
-    Ok(())
-}
-
-fn scalar_resp2(dst: &mut BytesMut, value: &Value<'_>) -> Result<(), EncodeError> {
-    match value {
-        Value::Null => dst.put_slice(b"$-1\r\n"),
-        Value::Boolean(truth) => integer(dst, i64::from(*truth)),
-        Value::Double(number) => bulk_string(dst, number.as_bytes()),
-        Value::BigNumber(number) => bulk_string(dst, number.as_bytes()),
-        Value::VerbatimString(text) => bulk_string(dst, text.text()),
-        Value::BulkError(text) => line(dst, b'-', text)?,
-        scalar => scalar_resp3(dst, scalar)?,
-    }
-    Ok(())
-}
-
-/// Text that ends at its line break, and must therefore contain none.
-fn line(dst: &mut BytesMut, tag: u8, text: &[u8]) -> Result<(), EncodeError> {
-    if memchr2(b'\r', b'\n', text).is_some() {
-        return Err(EncodeError::LineBreak);
-    }
-    dst.reserve(text.len() + 3);
-    dst.put_u8(tag);
-    dst.put_slice(text);
-    dst.put_slice(b"\r\n");
-    Ok(())
-}
-
-fn integer(dst: &mut BytesMut, number: i64) {
-    dst.put_u8(b':');
-    dst.put_slice(itoa::Buffer::new().format(number).as_bytes());
-    dst.put_slice(b"\r\n");
-}
-
-fn blob(dst: &mut BytesMut, tag: u8, data: &[u8]) {
-    dst.reserve(bulk_string_len(data.len()));
+/// A string with its length in front, into space that is there already or is
+/// made on the way.
+fn put_blob(dst: &mut BytesMut, tag: u8, data: &[u8]) {
     header(dst, tag, data.len());
     dst.put_slice(data);
     dst.put_slice(b"\r\n");
 }
 
+fn blob(dst: &mut BytesMut, tag: u8, data: &[u8]) {
+    dst.reserve(bulk_string_len(data.len()));
+    put_blob(dst, tag, data);
+}
+
+/// Bytes of a type byte, a number and a CRLF.
+fn header_len(number: usize) -> usize {
+    3 + digits(number)
+}
+
 fn bulk_string_len(length: usize) -> usize {
-    5 + digits(length) + length
+    header_len(length) + length + 2
 }
 
 fn digits(number: usize) -> usize {

@@ -6,6 +6,8 @@
 extern crate alloc;
 
 mod batch;
+#[cfg(feature = "tokio-util")]
+mod codec;
 mod decode;
 pub mod encode;
 mod error;
@@ -21,6 +23,8 @@ mod value;
 mod walk;
 
 pub use batch::Batch;
+#[cfg(feature = "tokio-util")]
+pub use codec::{Codec, CodecError};
 pub use decode::{Decoder, DecoderConfig, Mode, Protocol};
 pub use error::{DecodeError, EncodeError, Reason, ValueError};
 pub use frame::{Frame, FrameRef};
