@@ -1,1 +1,51 @@
-//! In the making.
+//! A pipelined async client for Valkey and Redis.
+//!
+//! Every clone of a [`Client`] shares one connection. Requests of many tasks are sent together, replies are matched to
+//! them in order, and each task decodes its own reply straight from the received bytes.
+//!
+//! ```no_run
+//! use respire::{Client, Command};
+//!
+//! # async fn example() -> Result<(), respire::Error> {
+//! let client = Client::connect("valkey://localhost:6379").await?;
+//! client.execute(Command::new("SET").arg("greeting").arg("hello")).await?;
+//! let greeting: Option<String> = client.query(Command::new("GET").arg("greeting")).await?;
+//! assert_eq!(greeting.as_deref(), Some("hello"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it promises
+//!
+//! * Each future ends within its deadline, whatever the server or the network does. See [`Config::with_command_timeout`].
+//! * Dropping a future never shifts a reply to another one.
+//! * An error reply is a reply: the connection lives on. See [`Error::server_error`].
+//! * An [`Error`] says whether the command certainly never left ([`SendState`]), so that a retry can be judged.
+//! * Credentials appear in no error, no log and no `Debug` output.
+//!
+//! # What it is not, yet
+//!
+//! TLS, cluster routing, pub/sub, blocking commands and transactions with `WATCH` are not here. What would change or
+//! block the shared connection for everybody (`SELECT`, `SUBSCRIBE`, `BLPOP`, ...) is refused with an error that says so,
+//! before anything is sent.
+//!
+//! A [`Client`] needs a tokio runtime with its I/O and time drivers enabled.
+
+mod client;
+mod command;
+mod config;
+mod connection;
+mod error;
+mod reply;
+mod session;
+mod transport;
+
+pub use client::Client;
+pub use command::{Command, Pipeline, ToArg};
+pub use config::{Address, Config, Secret};
+pub use error::{Error, Fault, SendState};
+pub use reply::{Reply, ServerError};
+
+pub use bytes::Bytes;
+pub use respire_codec as codec;
+pub use respire_codec::{FromValue, Protocol, Value, ValueRef};

@@ -1,0 +1,185 @@
+//! The URL forms of a [`Config`].
+
+use std::{borrow::Cow, path::PathBuf, time::Duration};
+
+use respire_codec::Protocol;
+use url::Url;
+
+use super::{Address, Config};
+use crate::error::Error;
+
+/// Every error text is written here and quotes only the parts that cannot hold a credential.
+pub(super) fn parse(text: &str) -> Result<Config, Error> {
+    let prefixed;
+    let text = if text.contains("://") {
+        text
+    } else {
+        prefixed = format!("redis://{text}");
+        &prefixed
+    };
+    let (text, host_was_absent) = with_host(text);
+    let url = Url::parse(&text)
+        .map_err(|cause| Error::config(format!("the URL cannot be read: {cause}")))?;
+    let (unix, tls) = match url.scheme() {
+        "redis" | "valkey" => (false, false),
+        "rediss" | "valkeys" => (false, true),
+        "unix" | "redis+unix" | "valkey+unix" => (true, false),
+        other => {
+            return Err(Error::config(format!(
+                "the URL scheme {other:?} is not one of redis, rediss, valkey, valkeys, unix, redis+unix, valkey+unix"
+            )));
+        }
+    };
+    if url.fragment().is_some() {
+        // A '#' in a password that was not encoded ends up here, with what follows it.
+        return Err(Error::config(
+            "the URL has a fragment: write '#' as %23 where it belongs to the password".to_owned(),
+        ));
+    }
+    let (address, path_database) =
+        if unix { unix_address(&url, host_was_absent)? } else { tcp_address(&url)? };
+    let mut config = Config::new(address);
+    config.tls = tls;
+    credentials(&url, &mut config)?;
+    parameters(&url, path_database, &mut config)?;
+    Ok(config)
+}
+
+/// Puts the default host where credentials or a port stand without one, which the URL standard has no place for.
+fn with_host(text: &str) -> (Cow<'_, str>, bool) {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |at| start + at);
+    let host = text[start..end].rfind('@').map_or(start, |at| start + at + 1);
+    let absent = start < end && (host == end || text[host..end].starts_with(':'));
+    if !absent {
+        return (Cow::Borrowed(text), false);
+    }
+    (Cow::Owned(format!("{}localhost{}", &text[..host], &text[host..])), true)
+}
+
+fn tcp_address(url: &Url) -> Result<(Address, Option<u32>), Error> {
+    let host = match url.host() {
+        None => "localhost".to_owned(),
+        Some(url::Host::Domain("")) => "localhost".to_owned(),
+        Some(url::Host::Domain(name)) => decoded(name, "host")?,
+        Some(url::Host::Ipv4(address)) => address.to_string(),
+        Some(url::Host::Ipv6(address)) => address.to_string(),
+    };
+    let port = url.port().unwrap_or(Config::DEFAULT_PORT);
+    if port == 0 {
+        return Err(Error::config("the port 0 cannot be connected to".to_owned()));
+    }
+    let path = url.path().strip_prefix('/').unwrap_or(url.path());
+    let database = if path.is_empty() { None } else { Some(database(path, "path")?) };
+    Ok((Address::Tcp { host, port }, database))
+}
+
+fn unix_address(url: &Url, host_was_absent: bool) -> Result<(Address, Option<u32>), Error> {
+    if !host_was_absent && url.host_str().is_some_and(|host| !host.is_empty()) {
+        return Err(Error::config(
+            "a Unix socket's URL has three slashes before the path: unix:///run/valkey.sock"
+                .to_owned(),
+        ));
+    }
+    let path = decoded(url.path(), "path")?;
+    if path.len() <= 1 {
+        return Err(Error::config("the URL of a Unix socket has no path".to_owned()));
+    }
+    Ok((Address::Unix(PathBuf::from(path)), None))
+}
+
+fn credentials(url: &Url, config: &mut Config) -> Result<(), Error> {
+    let user = decoded(url.username(), "user name")?;
+    let password = url.password().map(|text| decoded(text, "password")).transpose()?;
+    match password.filter(|password| !password.is_empty()) {
+        Some(password) => config.password = Some(password.into()),
+        None if !user.is_empty() => {
+            return Err(Error::config(
+                "the URL names a user without a password; a password alone is written \":password@\""
+                    .to_owned(),
+            ));
+        }
+        None => {}
+    }
+    config.user = Some(user).filter(|user| !user.is_empty());
+    Ok(())
+}
+
+fn parameters(url: &Url, path_database: Option<u32>, config: &mut Config) -> Result<(), Error> {
+    let mut seen = Vec::new();
+    let mut query_database = None;
+    for (name, value) in url.query_pairs() {
+        if seen.contains(&name) {
+            return Err(Error::config(format!("the URL parameter {name:?} is given twice")));
+        }
+        match &*name {
+            "db" => query_database = Some(database(&value, "parameter db")?),
+            "protocol" => config.protocol = protocol(&value)?,
+            "client_name" => config.client_name = Some(value.into_owned()),
+            "connect_timeout" => {
+                let timeout = duration(&value, "connect_timeout")?;
+                if timeout.is_zero() {
+                    return Err(Error::config("a connect_timeout of 0 cannot be kept".to_owned()));
+                }
+                config.connect_timeout = timeout;
+            }
+            "command_timeout" => {
+                let timeout = duration(&value, "command_timeout")?;
+                config.command_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
+            }
+            _ => {
+                return Err(Error::config(format!(
+                    "the URL parameter {name:?} is not one of db, protocol, client_name, connect_timeout, command_timeout"
+                )));
+            }
+        }
+        seen.push(name);
+    }
+    config.database = match (path_database, query_database) {
+        (Some(path), Some(query)) if path != query => {
+            return Err(Error::config(format!(
+                "the URL names two databases: {path} in its path and {query} in the parameter db"
+            )));
+        }
+        (path, query) => path.or(query).unwrap_or(0),
+    };
+    Ok(())
+}
+
+fn database(text: &str, place: &str) -> Result<u32, Error> {
+    // `u32::from_str` would take a sign.
+    Some(text)
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| Error::config(format!("the database in the URL's {place} is not a number")))
+}
+
+fn protocol(text: &str) -> Result<Protocol, Error> {
+    match text.to_ascii_lowercase().as_str() {
+        "2" | "resp2" => Ok(Protocol::Resp2),
+        "3" | "resp3" => Ok(Protocol::Resp3),
+        _ => Err(Error::config(format!(
+            "the URL parameter protocol is {text:?} and not one of 2, 3, resp2, resp3"
+        ))),
+    }
+}
+
+fn duration(text: &str, name: &str) -> Result<Duration, Error> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    humantime::parse_duration(text).map_err(|cause| {
+        Error::config(format!("the URL parameter {name} is {text:?}, not a duration: {cause}"))
+    })
+}
+
+/// Undoes percent-encoding.
+fn decoded(text: &str, part: &str) -> Result<String, Error> {
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8()
+        .map(Cow::into_owned)
+        .map_err(|_| Error::config(format!("the {part} in the URL is not UTF-8 when decoded")))
+}
+
+#[cfg(test)]
+mod tests;

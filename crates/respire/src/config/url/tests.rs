@@ -1,0 +1,112 @@
+use super::*;
+
+fn parsed(text: &str) -> Config {
+    parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn refused(text: &str) -> String {
+    match parse(text) {
+        Err(error) => error.to_string(),
+        Ok(config) => panic!("{text} was read as {config:?}"),
+    }
+}
+
+fn tcp(host: &str, port: u16) -> Address {
+    Address::Tcp { host: host.to_owned(), port }
+}
+
+#[test]
+fn each_scheme_is_read() {
+    for (text, address, tls) in [
+        ("redis://h:1", tcp("h", 1), false),
+        ("valkey://h:1", tcp("h", 1), false),
+        ("rediss://h:1", tcp("h", 1), true),
+        ("valkeys://h:1", tcp("h", 1), true),
+        ("h:1", tcp("h", 1), false),
+        ("h", tcp("h", 6379), false),
+        ("10.0.0.1:7000", tcp("10.0.0.1", 7000), false),
+        ("[::1]:7000", tcp("::1", 7000), false),
+        ("redis://", tcp("localhost", 6379), false),
+        ("redis://:7", tcp("localhost", 7), false),
+        (":7", tcp("localhost", 7), false),
+        ("redis://u:p@", tcp("localhost", 6379), false),
+        ("redis://u:p@/1", tcp("localhost", 6379), false),
+        ("redis://u:p@:7/1", tcp("localhost", 7), false),
+        ("unix:///run/a.sock", Address::Unix("/run/a.sock".into()), false),
+        ("redis+unix:///run/a.sock", Address::Unix("/run/a.sock".into()), false),
+        ("valkey+unix:///run/a%20b.sock", Address::Unix("/run/a b.sock".into()), false),
+    ] {
+        let config = parsed(text);
+        assert_eq!(*config.address(), address, "{text}");
+        assert_eq!(config.uses_tls(), tls, "{text}");
+    }
+}
+
+#[test]
+fn credentials_are_decoded() {
+    let config = parsed("redis://us%40er:p%3Ass%23w%2Frd@h");
+    assert_eq!(config.user(), Some("us@er"));
+    assert_eq!(config.password().unwrap().expose(), "p:ss#w/rd");
+    let config = parsed("redis://:only@h");
+    assert_eq!(config.user(), None);
+    assert_eq!(config.password().unwrap().expose(), "only");
+    let config = parsed("unix://u:p@/run/a.sock?db=3");
+    assert_eq!((config.user(), config.database()), (Some("u"), 3));
+    assert_eq!(config.password().unwrap().expose(), "p");
+}
+
+#[test]
+fn the_database_is_in_the_path_or_a_parameter() {
+    assert_eq!(parsed("redis://h/5").database(), 5);
+    assert_eq!(parsed("redis://h/").database(), 0);
+    assert_eq!(parsed("redis://h?db=5").database(), 5);
+    assert_eq!(parsed("redis://h/5?db=5").database(), 5);
+    assert!(refused("redis://h/5?db=6").contains("two databases"));
+    for text in ["redis://h/x", "redis://h/+1", "redis://h/-1", "redis://h/1/2", "redis://h?db="] {
+        refused(text);
+    }
+}
+
+#[test]
+fn parameters_are_read() {
+    let config = parsed(
+        "valkey://h?protocol=resp2&client_name=router&connect_timeout=250ms&command_timeout=2s",
+    );
+    assert_eq!(config.protocol(), Protocol::Resp2);
+    assert_eq!(config.client_name(), Some("router"));
+    assert_eq!(config.connect_timeout(), Duration::from_millis(250));
+    assert_eq!(config.command_timeout(), Some(Duration::from_secs(2)));
+    assert_eq!(parsed("h?command_timeout=0").command_timeout(), None);
+    for text in [
+        "h?protocol=4",
+        "h?connect_timeout=0",
+        "h?command_timeout=fast",
+        "h?db=1&db=1",
+        "h?colour=red",
+    ] {
+        refused(text);
+    }
+}
+
+#[test]
+fn an_error_names_the_part_and_never_the_credentials() {
+    for text in [
+        "ftp://user:hunter2@h",
+        "redis://user:hunter2@h:99999",
+        "redis://user:hunter2@h:0",
+        "redis://user:hunter2@h/x",
+        "redis://user:hunter2@h?colour=red",
+        "redis://user:hunter2#x@h",
+        "redis://hunter2@h",
+        "redis://user:hunter2%ff@h",
+        "unix://user:hunter2@host/run/a.sock",
+        "unix://user:hunter2@",
+        "redis://user:hunter2@[::1",
+    ] {
+        let error = refused(text);
+        assert!(!error.contains("hunter2"), "{text}: {error}");
+        assert!(!format!("{:?}", parse(text)).contains("hunter2"), "{text}");
+    }
+    let shown = format!("{:?}", parsed("redis://user:hunter2@h"));
+    assert!(!shown.contains("hunter2"), "{shown}");
+}

@@ -1,0 +1,127 @@
+//! From an address to a connection that is ready for requests.
+
+use std::{
+    future::poll_fn,
+    io::IoSlice,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, BytesMut};
+use respire_codec::{Decoder, DecoderConfig, Frame, Protocol};
+
+use crate::{
+    config::{Address, Config},
+    error::ConnectFailure,
+    session::handshake::{Handshake, Progress},
+    transport::{AnyTransport, Transport, tcp},
+};
+
+/// The replies of a handshake take a few hundred bytes.
+const READ_BYTES_MIN: usize = 1024;
+
+/// A connection after its handshake, with what was received beyond it.
+pub(super) struct Established<T> {
+    pub(super) transport: T,
+    pub(super) decoder: Decoder,
+    pub(super) received: BytesMut,
+    pub(super) protocol: Protocol,
+}
+
+/// Dials and shakes hands. The caller bounds the time.
+pub(super) async fn establish(
+    config: &Config,
+) -> Result<Established<AnyTransport>, ConnectFailure> {
+    if config.uses_tls() {
+        return Err(ConnectFailure::Tls);
+    }
+    let transport: AnyTransport = match config.address() {
+        Address::Tcp { host, port } => Box::new(tcp::dial(host, *port).await?),
+        #[cfg(unix)]
+        Address::Unix(path) => Box::new(crate::transport::unix::dial(path).await?),
+        #[cfg(not(unix))]
+        Address::Unix(_) => {
+            return Err(ConnectFailure::Dial(std::io::ErrorKind::Unsupported.into()));
+        }
+    };
+    shake_hands(transport, config).await
+}
+
+pub(super) async fn shake_hands<T: Transport>(
+    mut transport: T,
+    config: &Config,
+) -> Result<Established<T>, ConnectFailure> {
+    let mut decoder =
+        Decoder::new(DecoderConfig { limits: config.codec_limits(), ..Default::default() });
+    let mut received = BytesMut::with_capacity(4096);
+    let mut handshake = Handshake::new(config);
+    let mut flight = handshake.first_flight();
+    loop {
+        let progress = poll_fn(|cx| {
+            poll_exchange(
+                cx,
+                &mut transport,
+                &mut flight,
+                &mut decoder,
+                &mut received,
+                &mut handshake,
+            )
+        });
+        match progress.await? {
+            Progress::Send(next) => flight.unsplit(next),
+            Progress::Done(protocol) => {
+                return Ok(Established { transport, decoder, received, protocol });
+            }
+            Progress::Await => {}
+        }
+    }
+}
+
+/// Sends what is left of the flight and receives, neither waiting for the other, until the handshake wants something
+/// other than more replies.
+fn poll_exchange(
+    cx: &mut Context<'_>,
+    transport: &mut impl Transport,
+    flight: &mut BytesMut,
+    decoder: &mut Decoder,
+    received: &mut BytesMut,
+    handshake: &mut Handshake<'_>,
+) -> Poll<Result<Progress, ConnectFailure>> {
+    loop {
+        let mut sent = Ok(());
+        while !flight.is_empty() {
+            match transport.poll_send(cx, &[IoSlice::new(flight)]) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(count)) => flight.advance(count),
+                Poll::Ready(Err(error)) => {
+                    sent = Err(error);
+                    break;
+                }
+            }
+        }
+        while let Some(frame) = next_frame(decoder, received)? {
+            match handshake.handle_frame(&frame)? {
+                Progress::Await => {}
+                progress => return Poll::Ready(Ok(progress)),
+            }
+        }
+        received.reserve(READ_BYTES_MIN);
+        match transport.poll_receive(cx, received) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(ConnectFailure::Closed)),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(ConnectFailure::Io(error))),
+            // A server that refuses a client says why and closes, so what it said is read before the failure to send
+            // to it is told.
+            Poll::Pending => match sent {
+                Ok(()) => return Poll::Pending,
+                Err(error) => return Poll::Ready(Err(ConnectFailure::Io(error))),
+            },
+        }
+    }
+}
+
+fn next_frame(
+    decoder: &mut Decoder,
+    received: &mut BytesMut,
+) -> Result<Option<Frame>, ConnectFailure> {
+    decoder.decode(received).map_err(|error| ConnectFailure::Protocol(Some(error)))
+}

@@ -1,0 +1,217 @@
+//! The driver over an in-process pair: what depends on how much a transport takes or gives at a time.
+
+use std::{sync::Arc, time::Duration};
+
+use respire_codec::{Decoder, DecoderConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+use super::{
+    dial::shake_hands,
+    driver::{Driver, Guard},
+    *,
+};
+use crate::{
+    command::{Command, Pipeline},
+    config::Address,
+    error::SendState,
+    transport::memory,
+};
+
+fn config() -> Config {
+    Config::new(Address::Tcp { host: "in-process".to_owned(), port: 1 })
+}
+
+/// A connection whose peer's end the test holds, after the handshake.
+async fn connected(
+    capacity: usize,
+) -> (Arc<Connection>, DuplexStream, tokio::task::JoinHandle<()>) {
+    let (ours, mut theirs) = memory::pair(capacity);
+    let connection = Arc::new(Connection::new(Bounds {
+        commands: 1000,
+        bytes: 1 << 20,
+        stall: Some(Duration::from_secs(1)),
+    }));
+    let guard = Guard(Arc::clone(&connection));
+    let driver = tokio::spawn(async move {
+        let established = shake_hands(ours, &config()).await.expect("the peer shakes hands");
+        let error = Driver::new(&guard.0, established).drive().await;
+        guard.0.fail(&error);
+    });
+    for reply in ["%1\r\n+proto\r\n:3\r\n", "+OK\r\n", "+OK\r\n"] {
+        command(&mut theirs).await;
+        theirs.write_all(reply.as_bytes()).await.unwrap();
+    }
+    connection.opened().await.unwrap();
+    (connection, theirs, driver)
+}
+
+/// Reads one command, byte by byte so that nothing behind it is taken.
+async fn command(peer: &mut DuplexStream) -> Vec<String> {
+    let mut decoder = Decoder::new(DecoderConfig::default());
+    let mut buffer = bytes::BytesMut::new();
+    loop {
+        buffer.extend_from_slice(&[peer.read_u8().await.expect("a command")]);
+        if let Some(frame) = decoder.decode(&mut buffer).unwrap() {
+            return frame.parse().unwrap();
+        }
+    }
+}
+
+fn get(key: &str) -> Packet {
+    Command::new("GET").arg(key).into_packet().unwrap()
+}
+
+fn text(replies: &[Frame]) -> Vec<String> {
+    replies.iter().map(|frame| frame.parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn requests_and_replies_pass_a_transport_of_a_few_bytes_at_a_time() {
+    let (connection, peer, _driver) = connected(3).await;
+    let (mut read, mut write) = tokio::io::split(peer);
+    let large = Command::new("SET").arg("k").arg(vec![b'v'; 50_000]).into_packet().unwrap();
+    let requests = [get("a"), large, get("b")];
+    let bytes: usize = requests.iter().map(Packet::len).sum();
+    let drain = tokio::spawn(async move {
+        let mut sink = vec![0; bytes];
+        read.read_exact(&mut sink).await.unwrap();
+        sink
+    });
+    let pending: Vec<_> =
+        requests.into_iter().map(|request| connection.submit(request, None).unwrap()).collect();
+    let sent = drain.await.unwrap();
+    assert!(sent.starts_with(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*3\r\n$3\r\nSET"));
+    assert!(sent.ends_with(b"*2\r\n$3\r\nGET\r\n$1\r\nb\r\n"));
+    tokio::spawn(async move { write.write_all(b"$1\r\n1\r\n+OK\r\n$1\r\n2\r\n").await });
+    let mut replies = Vec::new();
+    for pending in pending {
+        replies.extend(text(&pending.await.unwrap()));
+    }
+    assert_eq!(replies, ["1", "OK", "2"]);
+}
+
+#[tokio::test]
+async fn a_peer_that_stops_reading_does_not_stop_us_reading() {
+    let (connection, mut peer, _driver) = connected(64).await;
+    let first = connection.submit(get("a"), None).unwrap();
+    command(&mut peer).await;
+    // The peer reads nothing of this, so that the transport stays full.
+    let blocked = connection
+        .submit(Command::new("SET").arg("k").arg(vec![b'v'; 10_000]).into_packet().unwrap(), None)
+        .unwrap();
+    tokio::task::yield_now().await;
+    peer.write_all(b"+first\r\n").await.unwrap();
+    assert_eq!(text(&first.await.unwrap()), ["first"]);
+    command(&mut peer).await;
+    peer.write_all(b"+second\r\n").await.unwrap();
+    assert_eq!(text(&blocked.await.unwrap()), ["second"]);
+}
+
+#[tokio::test]
+async fn half_a_reply_and_then_the_end_is_an_error_of_its_own() {
+    let (connection, mut peer, _driver) = connected(1024).await;
+    let pending = connection.submit(get("a"), None).unwrap();
+    command(&mut peer).await;
+    peer.write_all(b"$5\r\nhel").await.unwrap();
+    drop(peer);
+    let error = pending.await.unwrap_err();
+    assert!(error.is_closed() && error.to_string().contains("middle of a reply"), "{error}");
+    assert_eq!(error.send_state(), SendState::MaybeSent);
+    connection.finished().await;
+    assert!(!connection.accepts());
+}
+
+#[tokio::test]
+async fn what_is_not_resp_ends_the_connection_after_the_replies_before_it() {
+    let (connection, mut peer, _driver) = connected(1024).await;
+    let good = connection.submit(get("a"), None).unwrap();
+    let bad = connection.submit(get("b"), None).unwrap();
+    command(&mut peer).await;
+    command(&mut peer).await;
+    peer.write_all(b"+good\r\nHTTP/1.1 400\r\n").await.unwrap();
+    assert_eq!(text(&good.await.unwrap()), ["good"]);
+    assert!(bad.await.unwrap_err().is_protocol());
+}
+
+#[tokio::test]
+async fn the_servers_last_words_are_in_the_error() {
+    let (connection, mut peer, _driver) = connected(1024).await;
+    peer.write_all(b"-ERR the server is going\r\n").await.unwrap();
+    connection.finished().await;
+    let error = connection.ended().unwrap();
+    assert_eq!(error.server_error().unwrap().message(), "the server is going");
+}
+
+#[tokio::test]
+async fn replies_that_came_with_the_handshake_are_not_lost() {
+    let (ours, mut theirs) = memory::pair(1024);
+    let connection = Arc::new(Connection::new(Bounds { commands: 10, bytes: 1000, stall: None }));
+    theirs
+        .write_all(b"%1\r\n+proto\r\n:3\r\n+OK\r\n+OK\r\n>1\r\n+hello\r\n-ERR and goodbye\r\n")
+        .await
+        .unwrap();
+    let established = shake_hands(ours, &config()).await.unwrap();
+    let error = Driver::new(&connection, established).drive().await;
+    assert_eq!(error.server_error().unwrap().message(), "and goodbye");
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadlines_are_kept_while_nothing_comes() {
+    let (connection, mut peer, _driver) = connected(1024).await;
+    let start = tokio::time::Instant::now();
+    let deadline = |millis| Some((start + Duration::from_millis(millis)).into_std());
+    let late = connection.submit(get("late"), deadline(300)).unwrap();
+    let early = connection.submit(get("early"), deadline(20)).unwrap();
+    assert!(early.await.unwrap_err().is_timeout());
+    let passed = start.elapsed();
+    assert!((20..=22).contains(&passed.as_millis()), "{passed:?}");
+    assert!(late.await.unwrap_err().is_timeout());
+    let passed = start.elapsed();
+    assert!((300..=302).contains(&passed.as_millis()), "{passed:?}");
+    // The replies come after all, and the connection is still good.
+    command(&mut peer).await;
+    command(&mut peer).await;
+    peer.write_all(b"+late\r\n+early\r\n").await.unwrap();
+    let next = connection.submit(get("next"), None).unwrap();
+    command(&mut peer).await;
+    peer.write_all(b"+next\r\n").await.unwrap();
+    assert_eq!(text(&next.await.unwrap()), ["next"]);
+}
+
+#[tokio::test]
+async fn dropping_futures_at_any_point_shifts_no_reply() {
+    let (connection, mut peer, _driver) = connected(1 << 16).await;
+    let mut kept = Vec::new();
+    for at in 0..300 {
+        let mut pipeline = Pipeline::new();
+        pipeline.command(&["ECHO", &at.to_string()]).command(&["ECHO", "x"]);
+        let pending = connection.submit(pipeline.into_packet().unwrap(), None).unwrap();
+        match at % 3 {
+            0 => drop(pending),
+            1 => {
+                let polled = tokio::time::timeout(Duration::ZERO, pending).await;
+                assert!(polled.is_err(), "nothing was answered yet");
+            }
+            _ => kept.push((at, pending)),
+        }
+    }
+    for at in 0..300 {
+        for expected in [at.to_string(), "x".to_owned()] {
+            let command = command(&mut peer).await;
+            assert_eq!(command[1], expected);
+            peer.write_all(format!("+{expected}\r\n").as_bytes()).await.unwrap();
+        }
+    }
+    for (at, pending) in kept {
+        assert_eq!(text(&pending.await.unwrap()), [at.to_string(), "x".to_owned()]);
+    }
+}
+
+#[tokio::test]
+async fn a_runtime_that_shuts_down_ends_what_waits() {
+    let (connection, _peer, driver) = connected(1024).await;
+    let pending = connection.submit(get("a"), None).unwrap();
+    driver.abort();
+    let error = pending.await.unwrap_err();
+    assert!(error.is_closed() && error.to_string().contains("runtime"), "{error}");
+}

@@ -1,0 +1,221 @@
+//! The one error type of the client.
+
+use std::{error::Error as StdError, fmt, io, sync::Arc};
+
+use respire_codec::{DecodeError, ValueError};
+
+use crate::{config::Address, reply::ServerError};
+
+/// Why a request, or an attempt to connect, failed.
+///
+/// `Display` says what happened at this level only; [`source`](StdError::source) leads to the cause. Neither shows
+/// credentials or arguments.
+#[derive(Clone)]
+pub struct Error {
+    kind: Kind,
+    sent: SendState,
+}
+
+#[derive(Clone)]
+enum Kind {
+    /// The caller's settings cannot be used.
+    Config(String),
+    /// The caller asked for what a shared connection cannot do.
+    Usage(String),
+    /// A connection could not be established.
+    Connect { address: Address, cause: Arc<ConnectFailure> },
+    /// The deadline passed.
+    Timeout(&'static str),
+    /// The connection ended.
+    Closed { reason: &'static str, source: Option<Arc<dyn StdError + Send + Sync>> },
+    /// The server broke the protocol.
+    Protocol { reason: &'static str, source: Option<DecodeError> },
+    /// The server answered with an error.
+    Server(ServerError),
+    /// The reply is not what the caller wanted to read.
+    Value(ValueError),
+}
+
+/// Why a connection could not be established.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectFailure {
+    #[error("the address cannot be resolved")]
+    Resolve(#[source] io::Error),
+    #[error("the address resolves to nothing")]
+    NoAddress,
+    #[error("the connection is refused or unreachable")]
+    Dial(#[source] io::Error),
+    #[error("the connection timed out")]
+    Timeout,
+    #[error("the connection failed during the handshake")]
+    Io(#[source] io::Error),
+    #[error("the server closed the connection during the handshake")]
+    Closed,
+    #[error("the server broke the protocol during the handshake")]
+    Protocol(#[source] Option<DecodeError>),
+    #[error("the server refused the handshake's {step}")]
+    Refused { step: &'static str, source: ServerError },
+    #[error("TLS is not built into this version of respire: use redis:// or valkey://")]
+    Tls,
+}
+
+/// Whether a request may have reached the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SendState {
+    /// No byte of it left, and none will: sending it again cannot apply it twice.
+    NotSent,
+    /// It may have been sent and carried out, wholly, partly or not at all.
+    MaybeSent,
+    /// The server answered it.
+    Answered,
+}
+
+/// Whose fault an [`Error`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The caller's: what was asked for cannot be done, or the answer was read as the wrong type.
+    Caller,
+    /// The server's, or that of the way to it.
+    Peer,
+}
+
+impl Error {
+    pub(crate) fn config(reason: String) -> Self {
+        Self { kind: Kind::Config(reason), sent: SendState::NotSent }
+    }
+
+    pub(crate) fn usage(reason: String) -> Self {
+        Self { kind: Kind::Usage(reason), sent: SendState::NotSent }
+    }
+
+    pub(crate) fn connect(address: Address, cause: ConnectFailure) -> Self {
+        let kind = Kind::Connect { address, cause: Arc::new(cause) };
+        Self { kind, sent: SendState::NotSent }
+    }
+
+    pub(crate) fn timeout(while_doing: &'static str, sent: SendState) -> Self {
+        Self { kind: Kind::Timeout(while_doing), sent }
+    }
+
+    pub(crate) fn closed(reason: &'static str) -> Self {
+        Self { kind: Kind::Closed { reason, source: None }, sent: SendState::MaybeSent }
+    }
+
+    pub(crate) fn closed_by(
+        reason: &'static str,
+        source: impl StdError + Send + Sync + 'static,
+    ) -> Self {
+        let kind = Kind::Closed { reason, source: Some(Arc::new(source)) };
+        Self { kind, sent: SendState::MaybeSent }
+    }
+
+    pub(crate) fn protocol(reason: &'static str, source: Option<DecodeError>) -> Self {
+        Self { kind: Kind::Protocol { reason, source }, sent: SendState::MaybeSent }
+    }
+
+    pub(crate) fn server(error: ServerError) -> Self {
+        Self { kind: Kind::Server(error), sent: SendState::Answered }
+    }
+
+    pub(crate) fn value(error: ValueError) -> Self {
+        Self { kind: Kind::Value(error), sent: SendState::Answered }
+    }
+
+    /// The same error for a request of which this much is known.
+    pub(crate) fn with_send_state(&self, sent: SendState) -> Self {
+        Self { kind: self.kind.clone(), sent }
+    }
+
+    /// Whether the deadline passed: of a request, or of an attempt to connect.
+    pub fn is_timeout(&self) -> bool {
+        match &self.kind {
+            Kind::Timeout(_) => true,
+            Kind::Connect { cause, .. } => matches!(**cause, ConnectFailure::Timeout),
+            _ => false,
+        }
+    }
+
+    /// Whether the connection ended before the answer was there.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.kind, Kind::Closed { .. })
+    }
+
+    /// Whether no connection could be established.
+    pub fn is_connect(&self) -> bool {
+        matches!(self.kind, Kind::Connect { .. })
+    }
+
+    /// Whether the server sent something that is not RESP, or an answer that nobody asked for.
+    pub fn is_protocol(&self) -> bool {
+        match &self.kind {
+            Kind::Protocol { .. } => true,
+            Kind::Connect { cause, .. } => matches!(**cause, ConnectFailure::Protocol(_)),
+            _ => false,
+        }
+    }
+
+    /// The server's error, where it answered with one: to a request, or to the handshake.
+    pub fn server_error(&self) -> Option<&ServerError> {
+        match &self.kind {
+            Kind::Server(error) => Some(error),
+            Kind::Connect { cause, .. } => match &**cause {
+                ConnectFailure::Refused { source, .. } => Some(source),
+                _ => None,
+            },
+            Kind::Closed { source: Some(source), .. } => source.downcast_ref(),
+            _ => None,
+        }
+    }
+
+    /// Whether the request may have reached the server.
+    pub fn send_state(&self) -> SendState {
+        self.sent
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match &self.kind {
+            Kind::Config(_) | Kind::Usage(_) | Kind::Value(_) => Fault::Caller,
+            Kind::Connect { cause, .. } if matches!(**cause, ConnectFailure::Tls) => Fault::Caller,
+            _ => Fault::Peer,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Config(reason) => write!(f, "bad configuration: {reason}"),
+            Kind::Usage(reason) => f.write_str(reason),
+            Kind::Connect { address, .. } => write!(f, "cannot connect to {address}"),
+            Kind::Timeout(while_doing) => write!(f, "the deadline passed while {while_doing}"),
+            Kind::Closed { reason, .. } => write!(f, "the connection ended: {reason}"),
+            Kind::Protocol { reason, .. } => write!(f, "the server broke the protocol: {reason}"),
+            Kind::Server(error) => write!(f, "{error}"),
+            Kind::Value(_) => f.write_str("the reply is not of the type that was asked for"),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Error");
+        shown.field("what", &self.to_string());
+        if let Some(source) = self.source() {
+            shown.field("source", &source);
+        }
+        shown.field("send_state", &self.sent).finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.kind {
+            Kind::Connect { cause, .. } => Some(&**cause),
+            Kind::Closed { source, .. } => source.as_ref().map(|source| &**source as _),
+            Kind::Protocol { source, .. } => source.as_ref().map(|source| source as _),
+            Kind::Value(error) => Some(error),
+            Kind::Config(_) | Kind::Usage(_) | Kind::Timeout(_) | Kind::Server(_) => None,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The first flight on a connection: everything is asked for at once, and a server without RESP3 is asked again without.
+
+use bytes::BytesMut;
+use respire_codec::{Frame, Protocol, Value, encode};
+
+use crate::{config::Config, error::ConnectFailure, reply::ServerError};
+
+/// What to do next.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// More replies are to come.
+    Await,
+    /// Send these bytes; more replies will come.
+    Send(BytesMut),
+    /// The connection is ready.
+    Done(Protocol),
+}
+
+/// A handshake under way: send [`first_flight`](Self::first_flight), then feed each frame.
+#[derive(Debug)]
+pub(crate) struct Handshake<'a> {
+    config: &'a Config,
+    /// What the replies still to come answer, oldest last.
+    expected: Vec<Step>,
+    /// The server does not know `HELLO 3`; the rest of the first flight counts for nothing.
+    fall_back: bool,
+    protocol: Protocol,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Hello,
+    Auth,
+    SetName,
+    SetInfo,
+    Select,
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Hello => "HELLO",
+            Self::Auth => "AUTH",
+            Self::SetName => "CLIENT SETNAME",
+            Self::SetInfo => "CLIENT SETINFO",
+            Self::Select => "SELECT",
+        }
+    }
+}
+
+impl<'a> Handshake<'a> {
+    pub(crate) fn new(config: &'a Config) -> Self {
+        Self { config, expected: Vec::new(), fall_back: false, protocol: Protocol::Resp2 }
+    }
+
+    /// What is sent first. Empty where there is nothing to say; then the connection is ready at once.
+    pub(crate) fn first_flight(&mut self) -> BytesMut {
+        match self.config.protocol() {
+            Protocol::Resp3 => self.flight(true),
+            Protocol::Resp2 => self.flight(false),
+        }
+    }
+
+    pub(crate) fn handle_frame(&mut self, frame: &Frame) -> Result<Progress, ConnectFailure> {
+        if frame.is_push() {
+            return Ok(Progress::Await);
+        }
+        let Some(step) = self.expected.pop() else { return Err(ConnectFailure::Protocol(None)) };
+        let ignored = step == Step::SetInfo || (self.fall_back && step != Step::Hello);
+        match frame.value().error() {
+            Some(text) if step == Step::Hello && lacks_resp3(text) => self.fall_back = true,
+            Some(text) if !ignored => {
+                return Err(ConnectFailure::Refused {
+                    step: step.name(),
+                    source: ServerError::new(&self.scrub(text)),
+                });
+            }
+            None if step == Step::Hello => {
+                // A server that answers HELLO with a flat array still speaks RESP2.
+                if let Value::Map(_) = frame.value().get() {
+                    self.protocol = Protocol::Resp3;
+                }
+            }
+            _ => {}
+        }
+        if !self.expected.is_empty() {
+            return Ok(Progress::Await);
+        }
+        if std::mem::take(&mut self.fall_back) {
+            return Ok(Progress::Send(self.flight(false)));
+        }
+        Ok(Progress::Done(self.protocol))
+    }
+
+    fn flight(&mut self, hello: bool) -> BytesMut {
+        let mut bytes = BytesMut::new();
+        let mut expected = Vec::new();
+        let mut ask = |step, args: &[&str]| {
+            encode::command(&mut bytes, args);
+            expected.push(step);
+        };
+        let password = self.config.password().map(crate::config::Secret::expose);
+        let name = self.config.client_name();
+        if hello {
+            let mut args = vec!["HELLO", "3"];
+            if let Some(password) = password {
+                args.extend(["AUTH", self.config.user().unwrap_or("default"), password]);
+            }
+            if let Some(name) = name {
+                args.extend(["SETNAME", name]);
+            }
+            ask(Step::Hello, &args);
+        } else {
+            match (self.config.user(), password) {
+                (Some(user), Some(password)) => ask(Step::Auth, &["AUTH", user, password]),
+                (None, Some(password)) => ask(Step::Auth, &["AUTH", password]),
+                (_, None) => {}
+            }
+            if let Some(name) = name {
+                ask(Step::SetName, &["CLIENT", "SETNAME", name]);
+            }
+        }
+        if hello || self.config.protocol() == Protocol::Resp2 {
+            // Servers before 7.2 do not know it; their error is ignored.
+            ask(Step::SetInfo, &["CLIENT", "SETINFO", "LIB-NAME", "respire"]);
+            ask(Step::SetInfo, &["CLIENT", "SETINFO", "LIB-VER", env!("CARGO_PKG_VERSION")]);
+        }
+        if self.config.database() != 0 {
+            ask(Step::Select, &["SELECT", &self.config.database().to_string()]);
+        }
+        if expected.is_empty() {
+            // The handshake needs an answer to know that there is a server at all.
+            encode::command(&mut bytes, &["CLIENT", "ID"]);
+            expected.push(Step::SetInfo);
+        }
+        expected.reverse();
+        self.expected = expected;
+        bytes
+    }
+
+    /// Takes out of a server's error what it may have echoed of the credentials.
+    ///
+    /// A server that does not know a command quotes its arguments, cut at some length: all of that goes.
+    fn scrub(&self, text: &[u8]) -> Vec<u8> {
+        const ECHO: &[u8] = b", with args beginning with";
+        let mut text = text.to_vec();
+        if let Some(at) = text.windows(ECHO.len()).position(|window| window == ECHO) {
+            text.truncate(at);
+        }
+        let Some(password) = self.config.password().map(|secret| secret.expose().as_bytes()) else {
+            return text;
+        };
+        while let Some(at) = text.windows(password.len()).position(|window| window == password) {
+            text.splice(at..at + password.len(), *b"[password]");
+            if b"[password]".windows(password.len()).any(|window| window == password) {
+                // The replacement would be found again for ever; such a password leaves no text.
+                return b"ERR (the server's text is withheld: it holds the password)".to_vec();
+            }
+        }
+        text
+    }
+}
+
+/// Whether a server's error to `HELLO 3` means that it is to be spoken to in RESP2.
+fn lacks_resp3(text: &[u8]) -> bool {
+    text.starts_with(b"NOPROTO")
+        || text
+            .to_ascii_lowercase()
+            .windows(b"unknown command".len())
+            .any(|window| window == b"unknown command")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,479 @@
+//! Which reply belongs to which request. No I/O, no clock, no task: what happens comes in by `handle_*`, what is to be
+//! done goes out by `take_*` and `poll_*`, and time is an argument.
+//!
+//! The order to call them in: [`Session::open`] once the handshake is done; [`submit`](Session::submit) at any time;
+//! [`take_outgoing`](Session::take_outgoing) when the transport can send, followed by
+//! [`handle_sent`](Session::handle_sent) for what it took; [`handle_frame`](Session::handle_frame) for each frame, after
+//! the `handle_sent` of what it may answer; [`handle_deadlines`](Session::handle_deadlines) when the instant that it
+//! returned last has come; [`fail`](Session::fail) at the end. After any of them, [`take_woken`](Session::take_woken)
+//! has the tasks to wake.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    task::{Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use respire_codec::Frame;
+use slab::Slab;
+
+use crate::{
+    command::Packet,
+    error::{Error, SendState},
+    reply::ServerError,
+};
+
+pub(crate) mod handshake;
+pub(crate) mod outgoing;
+#[cfg(test)]
+mod tests;
+
+use outgoing::Outgoing;
+
+/// Names a request of one session, from `submit` to the `poll_outcome` that is ready, or to `abandon`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RequestId(usize);
+
+/// The bounds of what may be under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Commands sent or about to be, and not answered.
+    pub(crate) commands: usize,
+    /// The bytes of those commands.
+    pub(crate) bytes: usize,
+    /// How long nothing may be answered, once the oldest request is overdue, before the connection is given up.
+    pub(crate) stall: Option<Duration>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Requests are taken and held back.
+    Opening,
+    Open,
+    /// No new requests; those that were taken are carried out.
+    Draining,
+    /// No new requests, and none that waits; those under way may still be answered.
+    Retired,
+    /// Nothing is under way and nothing will be.
+    Closed(Error),
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    phase: Phase,
+    bounds: Bounds,
+    requests: Slab<Request>,
+    /// The requests whose bytes are in the stream, oldest first. The order of their bytes is this order.
+    order: VecDeque<usize>,
+    /// The requests that wait for the session to open or for their turn, by ticket. None of their bytes is in the stream.
+    waiting: BTreeMap<u64, usize>,
+    next_ticket: u64,
+    commands_in_flight: usize,
+    bytes_in_flight: usize,
+    outgoing: Outgoing,
+    /// Bytes that ever entered the stream, and those of them that the transport has taken. `taken <= entered`.
+    entered: u64,
+    taken: u64,
+    /// Requests that somebody waits for and that have no outcome yet.
+    unsettled: usize,
+    /// When a reply arrived last, or the first request after a time without any was submitted.
+    progress: Instant,
+    /// Not later than the earliest deadline of a request.
+    next_check: Option<Instant>,
+    woken: Vec<Waker>,
+    pushes: u64,
+}
+
+#[derive(Debug)]
+struct Request {
+    place: Place,
+    /// Whether somebody waits for the outcome. Else the request only keeps its place in the order.
+    awaited: bool,
+    /// Set once. A request that timed out has its outcome while it still keeps its place.
+    outcome: Option<Result<(), Error>>,
+    deadline: Option<Instant>,
+    waker: Option<Waker>,
+    /// Replies still to come.
+    outstanding: usize,
+    replies: Vec<Frame>,
+    bytes: usize,
+    commands: usize,
+}
+
+#[derive(Debug)]
+enum Place {
+    Waiting {
+        ticket: u64,
+        packet: Packet,
+    },
+    /// In the order; the first byte's position in the stream.
+    InFlight {
+        start: u64,
+    },
+    /// Neither: it was answered, or never will be.
+    Left,
+}
+
+impl Session {
+    pub(crate) fn new(bounds: Bounds, now: Instant) -> Self {
+        Self {
+            phase: Phase::Opening,
+            bounds,
+            requests: Slab::new(),
+            order: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            next_ticket: 0,
+            commands_in_flight: 0,
+            bytes_in_flight: 0,
+            outgoing: Outgoing::default(),
+            entered: 0,
+            taken: 0,
+            unsettled: 0,
+            progress: now,
+            next_check: None,
+            woken: Vec::new(),
+            pushes: 0,
+        }
+    }
+
+    /// The handshake is done: what was held back goes out.
+    pub(crate) fn open(&mut self, now: Instant) {
+        if let Phase::Opening = self.phase {
+            self.phase = Phase::Open;
+            self.progress = now;
+            self.admit_waiting();
+        }
+    }
+
+    /// Whether new requests are taken.
+    pub(crate) fn accepts(&self) -> bool {
+        matches!(self.phase, Phase::Opening | Phase::Open)
+    }
+
+    /// Whether the connection is of no more use to anybody.
+    pub(crate) fn is_finished(&self) -> bool {
+        match self.phase {
+            Phase::Opening | Phase::Open => false,
+            Phase::Draining | Phase::Retired => self.unsettled == 0,
+            Phase::Closed(_) => true,
+        }
+    }
+
+    /// Takes a request. Its bytes enter the stream at once, or when there is room for it.
+    pub(crate) fn submit(
+        &mut self,
+        packet: Packet,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<RequestId, Error> {
+        match &self.phase {
+            Phase::Opening | Phase::Open => {}
+            Phase::Draining | Phase::Retired => {
+                return Err(
+                    Error::closed("it is being replaced").with_send_state(SendState::NotSent)
+                );
+            }
+            Phase::Closed(error) => return Err(error.with_send_state(SendState::NotSent)),
+        }
+        let commands = packet.replies;
+        let bytes = packet.len();
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let key = self.requests.insert(Request {
+            place: Place::Waiting { ticket, packet },
+            awaited: true,
+            outcome: None,
+            deadline,
+            waker: None,
+            outstanding: commands,
+            replies: Vec::new(),
+            bytes,
+            commands,
+        });
+        self.unsettled += 1;
+        if let Some(deadline) = deadline {
+            self.next_check = Some(self.next_check.map_or(deadline, |next| next.min(deadline)));
+        }
+        if self.order.is_empty() {
+            self.progress = now;
+        }
+        if self.waiting.is_empty() && self.has_room(commands, bytes) {
+            self.enter(key);
+        } else {
+            self.waiting.insert(ticket, key);
+        }
+        Ok(RequestId(key))
+    }
+
+    /// The outcome of a request, or a place for the task that waits for it. Once ready, the id is void.
+    pub(crate) fn poll_outcome(
+        &mut self,
+        id: RequestId,
+        waker: &Waker,
+    ) -> Poll<Result<Vec<Frame>, Error>> {
+        let request = &mut self.requests[id.0];
+        if let Some(outcome) = &request.outcome {
+            let outcome = outcome.clone().map(|()| std::mem::take(&mut request.replies));
+            self.forget(id.0);
+            return Poll::Ready(outcome);
+        }
+        match &mut request.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Nobody waits for the request any more. If its bytes are in the stream, its replies will be skipped; else it is
+    /// never sent.
+    pub(crate) fn abandon(&mut self, id: RequestId) {
+        if let Place::Waiting { ticket, .. } = self.requests[id.0].place {
+            self.waiting.remove(&ticket);
+            self.requests[id.0].place = Place::Left;
+        }
+        self.forget(id.0);
+        self.admit_waiting();
+    }
+
+    /// Nobody waits for the request any more; what is left is its place in the order, if it has one.
+    fn forget(&mut self, key: usize) {
+        let request = &mut self.requests[key];
+        if request.outcome.is_none() {
+            self.unsettled -= 1;
+        }
+        if let Place::InFlight { .. } = request.place {
+            request.awaited = false;
+            request.waker = None;
+            request.replies = Vec::new();
+        } else {
+            self.requests.remove(key);
+        }
+    }
+
+    /// Whether bytes wait to be sent.
+    pub(crate) fn has_outgoing(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Exchanges the bytes that wait to be sent for an empty buffer, whose memory is used on.
+    pub(crate) fn take_outgoing(&mut self, empty: &mut Outgoing) {
+        debug_assert!(empty.is_empty(), "bytes that were not sent would be lost");
+        std::mem::swap(&mut self.outgoing, empty);
+    }
+
+    /// The transport has taken this many more bytes.
+    pub(crate) fn handle_sent(&mut self, bytes: usize) {
+        self.taken += bytes as u64;
+        debug_assert!(self.taken <= self.entered, "more was sent than there was");
+    }
+
+    /// A frame has arrived.
+    ///
+    /// # Errors
+    ///
+    /// The frame answers nothing. The caller must [`fail`](Self::fail) the session with this error.
+    pub(crate) fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Error> {
+        if frame.is_push() {
+            self.pushes += 1;
+            tracing::trace!(pushes = self.pushes, "a push that nobody subscribed to");
+            return Ok(());
+        }
+        let Some(&key) = self.order.front() else { return Err(unasked(&frame)) };
+        let request = &mut self.requests[key];
+        let Place::InFlight { start } = request.place else {
+            unreachable!("what is in the order is in flight")
+        };
+        if self.taken <= start {
+            return Err(unasked(&frame));
+        }
+        self.progress = now;
+        request.outstanding -= 1;
+        if request.awaited && request.outcome.is_none() {
+            request.replies.push(frame);
+        }
+        if request.outstanding == 0 {
+            self.order.pop_front();
+            self.leave_order(key, Ok(()));
+            self.admit_waiting();
+        }
+        Ok(())
+    }
+
+    /// Ends what is overdue, and returns when to look again.
+    pub(crate) fn handle_deadlines(&mut self, now: Instant) -> Option<Instant> {
+        if self.next_check.is_none_or(|next| now < next) {
+            return self.next_check;
+        }
+        let mut next: Option<Instant> = None;
+        let mut overdue = Vec::new();
+        for (key, request) in &self.requests {
+            let Some(deadline) = request.deadline else { continue };
+            if !request.awaited || request.outcome.is_some() {
+                continue;
+            }
+            if deadline <= now {
+                overdue.push(key);
+            } else {
+                next = Some(next.map_or(deadline, |next| next.min(deadline)));
+            }
+        }
+        for key in overdue {
+            self.time_out(key);
+        }
+        self.admit_waiting();
+        let stall = self.check_stall(now);
+        self.next_check = [next, stall].into_iter().flatten().min();
+        self.next_check
+    }
+
+    fn time_out(&mut self, key: usize) {
+        let request = &mut self.requests[key];
+        let error = match request.place {
+            Place::Waiting { ticket, .. } => {
+                self.waiting.remove(&ticket);
+                request.place = Place::Left;
+                let doing = match self.phase {
+                    Phase::Opening => "waiting for the connection",
+                    _ => "waiting for its turn",
+                };
+                Error::timeout(doing, SendState::NotSent)
+            }
+            // Its bytes cannot be taken out of the stream again.
+            _ => Error::timeout("waiting for the reply", SendState::MaybeSent),
+        };
+        request.replies = Vec::new();
+        self.settle(key, Err(error));
+    }
+
+    /// Retires a session whose oldest request is overdue while nothing is answered at all; returns when to look again.
+    ///
+    /// One slow answer under a short deadline is no sign of a lost connection: giving it up for that would mean to dial
+    /// under load, when it helps least.
+    fn check_stall(&mut self, now: Instant) -> Option<Instant> {
+        let stall = self.bounds.stall?;
+        let oldest = &self.requests[*self.order.front()?];
+        let deadline = oldest.deadline?;
+        let lost = (self.progress + stall).max(deadline);
+        if now < lost {
+            return Some(lost);
+        }
+        if let Phase::Open = self.phase {
+            tracing::debug!(?stall, "nothing is answered: the connection is given up");
+            self.phase = Phase::Retired;
+            // What waits for its turn here never will have it.
+            let error = Error::closed("the server stopped answering");
+            self.end_waiting(&error);
+        }
+        None
+    }
+
+    /// Takes no new requests; those that were taken are still carried out, unless the session never opened.
+    pub(crate) fn drain(&mut self) {
+        match self.phase {
+            Phase::Open => self.phase = Phase::Draining,
+            Phase::Opening => {
+                self.phase = Phase::Draining;
+                self.end_waiting(&Error::closed("it is closed by the client"));
+            }
+            _ => {}
+        }
+    }
+
+    /// The connection has ended: so does every request.
+    pub(crate) fn fail(&mut self, error: &Error) {
+        if let Phase::Closed(_) = self.phase {
+            return;
+        }
+        self.phase = Phase::Closed(error.clone());
+        self.end_waiting(error);
+        for key in std::mem::take(&mut self.order) {
+            let request = &self.requests[key];
+            let Place::InFlight { start } = request.place else {
+                unreachable!("what is in the order is in flight")
+            };
+            let sent = if self.taken <= start { SendState::NotSent } else { SendState::MaybeSent };
+            self.leave_order(key, Err(error.with_send_state(sent)));
+        }
+        self.outgoing = Outgoing::default();
+    }
+
+    /// Moves the tasks to wake to `woken`. Wake them when no lock is held.
+    pub(crate) fn take_woken(&mut self, woken: &mut Vec<Waker>) {
+        woken.append(&mut self.woken);
+    }
+
+    fn end_waiting(&mut self, error: &Error) {
+        for key in std::mem::take(&mut self.waiting).into_values() {
+            self.requests[key].place = Place::Left;
+            self.settle(key, Err(error.with_send_state(SendState::NotSent)));
+        }
+    }
+
+    /// Gives a request that somebody waits for its outcome.
+    fn settle(&mut self, key: usize, outcome: Result<(), Error>) {
+        let request = &mut self.requests[key];
+        debug_assert!(request.awaited && request.outcome.is_none(), "it has an outcome once");
+        request.outcome = Some(outcome);
+        self.unsettled -= 1;
+        self.woken.extend(request.waker.take());
+    }
+
+    /// The request has left the order. An outcome that it has already stands.
+    fn leave_order(&mut self, key: usize, outcome: Result<(), Error>) {
+        let request = &mut self.requests[key];
+        self.commands_in_flight -= request.commands;
+        self.bytes_in_flight -= request.bytes;
+        if !request.awaited {
+            self.requests.remove(key);
+            return;
+        }
+        request.place = Place::Left;
+        if request.outcome.is_none() {
+            self.settle(key, outcome);
+        }
+    }
+
+    /// Whether a request may enter the stream. One that is larger than a bound may when it is alone.
+    fn has_room(&self, commands: usize, bytes: usize) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Draining)
+            && (self.order.is_empty()
+                || (self.commands_in_flight + commands <= self.bounds.commands
+                    && self.bytes_in_flight + bytes <= self.bounds.bytes))
+    }
+
+    fn admit_waiting(&mut self) {
+        while let Some(next) = self.waiting.first_entry() {
+            let key = *next.get();
+            let request = &self.requests[key];
+            if !self.has_room(request.commands, request.bytes) {
+                return;
+            }
+            self.waiting.pop_first();
+            self.enter(key);
+        }
+    }
+
+    /// Puts a request's bytes at the end of the stream and the request at the end of the order, in one step.
+    fn enter(&mut self, key: usize) {
+        let request = &mut self.requests[key];
+        let start = self.entered;
+        let Place::Waiting { packet, .. } =
+            std::mem::replace(&mut request.place, Place::InFlight { start })
+        else {
+            unreachable!("only what waits enters")
+        };
+        self.entered += packet.len() as u64;
+        self.commands_in_flight += request.commands;
+        self.bytes_in_flight += request.bytes;
+        self.outgoing.push(packet);
+        self.order.push_back(key);
+    }
+}
+
+/// The error for a frame that answers nothing. A server that refuses a client says so in an error before it closes.
+fn unasked(frame: &Frame) -> Error {
+    match frame.value().error() {
+        Some(text) => Error::closed_by("the server ended it", ServerError::new(text)),
+        None => Error::protocol("it sent a reply that nobody asked for", None),
+    }
+}

@@ -1,0 +1,520 @@
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Wake,
+};
+
+use bytes::BytesMut;
+use proptest::prelude::*;
+use respire_codec::{Decoder, DecoderConfig};
+
+use super::*;
+use crate::command::Command;
+
+const BOUNDS: Bounds = Bounds { commands: 8, bytes: 1024, stall: Some(Duration::from_secs(5)) };
+
+/// Counts its wakes.
+#[derive(Default)]
+struct Counter(AtomicUsize);
+
+impl Wake for Counter {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn noop() -> &'static Waker {
+    Waker::noop()
+}
+
+fn frames(bytes: &[u8]) -> Vec<Frame> {
+    let mut decoder = Decoder::new(DecoderConfig::default());
+    let mut buffer = BytesMut::from(bytes);
+    let mut frames = Vec::new();
+    while let Some(frame) = decoder.decode(&mut buffer).unwrap() {
+        frames.push(frame);
+    }
+    assert!(buffer.is_empty(), "the test's bytes are whole frames");
+    frames
+}
+
+fn frame(bytes: &[u8]) -> Frame {
+    frames(bytes).pop().unwrap()
+}
+
+/// A request of `replies` replies whose packet has about `size` bytes.
+fn packet(replies: usize, size: usize) -> Packet {
+    let mut packet = Command::new("ECHO").arg(vec![b'x'; size]).into_packet().unwrap();
+    packet.replies = replies;
+    packet
+}
+
+struct Harness {
+    session: Session,
+    start: Instant,
+    now: Instant,
+    outgoing: Outgoing,
+}
+
+impl Harness {
+    fn opening(bounds: Bounds) -> Self {
+        let now = Instant::now();
+        Self { session: Session::new(bounds, now), start: now, now, outgoing: Outgoing::default() }
+    }
+
+    fn open() -> Self {
+        let mut harness = Self::opening(BOUNDS);
+        harness.session.open(harness.now);
+        harness
+    }
+
+    fn submit(&mut self, replies: usize, deadline: Option<u64>) -> RequestId {
+        let deadline = deadline.map(|seconds| self.start + Duration::from_secs(seconds));
+        self.session.submit(packet(replies, 4), deadline, self.now).unwrap()
+    }
+
+    /// Lets the transport take everything that is queued; returns how many bytes that was.
+    fn send_all(&mut self) -> usize {
+        self.session.take_outgoing(&mut self.outgoing);
+        let mut total = 0;
+        while !self.outgoing.is_empty() {
+            let mut slices = [std::io::IoSlice::new(&[]); 4];
+            let count = self.outgoing.slices(&mut slices);
+            let bytes: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+            self.outgoing.advance(bytes);
+            total += bytes;
+        }
+        self.session.handle_sent(total);
+        total
+    }
+
+    fn at(&mut self, seconds: u64) -> Option<u64> {
+        self.now = self.start + Duration::from_secs(seconds);
+        let next = self.session.handle_deadlines(self.now)?;
+        Some(next.duration_since(self.start).as_secs())
+    }
+
+    fn receive(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        for frame in frames(bytes) {
+            self.session.handle_frame(frame, self.now)?;
+        }
+        Ok(())
+    }
+
+    fn outcome(&mut self, id: RequestId) -> Option<Result<Vec<String>, Error>> {
+        match self.session.poll_outcome(id, noop()) {
+            Poll::Pending => None,
+            Poll::Ready(outcome) => Some(outcome.map(|frames| {
+                frames
+                    .iter()
+                    .map(|frame| String::from_utf8_lossy(frame.bytes()).into_owned())
+                    .collect()
+            })),
+        }
+    }
+
+    fn replies(&mut self, id: RequestId) -> Vec<String> {
+        self.outcome(id).expect("it is done").expect("it was answered")
+    }
+
+    fn error(&mut self, id: RequestId) -> Error {
+        self.outcome(id).expect("it is done").expect_err("it failed")
+    }
+}
+
+#[test]
+fn replies_go_to_requests_in_order() {
+    let mut h = Harness::open();
+    let (a, b, c) = (h.submit(1, None), h.submit(2, None), h.submit(1, None));
+    h.send_all();
+    h.receive(b"+a\r\n+b1\r\n").unwrap();
+    assert_eq!(h.replies(a), ["+a\r\n"]);
+    assert!(h.outcome(b).is_none());
+    h.receive(b"+b2\r\n+c\r\n").unwrap();
+    assert_eq!(h.replies(b), ["+b1\r\n", "+b2\r\n"]);
+    assert_eq!(h.replies(c), ["+c\r\n"]);
+    assert!(h.session.requests.is_empty());
+}
+
+#[test]
+fn an_abandoned_request_keeps_its_place() {
+    let mut h = Harness::open();
+    let (a, b, c) = (h.submit(1, None), h.submit(2, None), h.submit(1, None));
+    h.send_all();
+    h.session.abandon(b);
+    h.receive(b"+a\r\n+b1\r\n+b2\r\n+c\r\n").unwrap();
+    assert_eq!(h.replies(a), ["+a\r\n"]);
+    assert_eq!(h.replies(c), ["+c\r\n"]);
+    assert!(h.session.requests.is_empty() && h.session.order.is_empty());
+}
+
+#[test]
+fn a_push_answers_nothing() {
+    let mut h = Harness::open();
+    let a = h.submit(1, None);
+    h.send_all();
+    h.receive(b">2\r\n+invalidate\r\n_\r\n").unwrap();
+    assert!(h.outcome(a).is_none());
+    h.receive(b"+a\r\n").unwrap();
+    assert_eq!(h.replies(a), ["+a\r\n"]);
+    assert_eq!(h.session.pushes, 1);
+}
+
+#[test]
+fn a_reply_that_nobody_asked_for_is_an_error() {
+    let mut h = Harness::open();
+    assert!(h.receive(b"+OK\r\n").unwrap_err().is_protocol());
+    let error = h.receive(b"-ERR max number of clients reached\r\n").unwrap_err();
+    assert!(error.is_closed());
+    assert_eq!(error.server_error().unwrap().message(), "max number of clients reached");
+}
+
+#[test]
+fn a_reply_to_what_was_not_sent_is_an_error() {
+    let mut h = Harness::open();
+    h.submit(1, None);
+    assert!(h.receive(b"+OK\r\n").unwrap_err().is_protocol());
+}
+
+#[test]
+fn requests_wait_for_the_session_to_open() {
+    let mut h = Harness::opening(BOUNDS);
+    let (a, b) = (h.submit(1, Some(1)), h.submit(1, Some(9)));
+    assert!(!h.session.has_outgoing());
+    assert_eq!(h.at(1), Some(9));
+    let error = h.error(a);
+    assert!(error.is_timeout() && error.send_state() == SendState::NotSent);
+    h.session.open(h.now);
+    assert_eq!(h.send_all(), packet(1, 4).len(), "only the live request is sent");
+    h.receive(b"+b\r\n").unwrap();
+    assert_eq!(h.replies(b), ["+b\r\n"]);
+}
+
+#[test]
+fn what_is_in_flight_is_bounded_by_count_and_waits_in_order() {
+    let mut h = Harness::open();
+    let first = h.submit(8, None);
+    let (second, third) = (h.submit(1, None), h.submit(1, None));
+    assert_eq!(h.send_all(), packet(8, 4).len());
+    h.receive(b"+1\r\n+2\r\n+3\r\n+4\r\n+5\r\n+6\r\n+7\r\n").unwrap();
+    assert!(!h.session.has_outgoing(), "the first request counts whole until it is done");
+    h.receive(b"+8\r\n").unwrap();
+    assert_eq!(h.send_all(), 2 * packet(1, 4).len());
+    h.receive(b"+second\r\n+third\r\n").unwrap();
+    assert_eq!(h.replies(first).len(), 8);
+    assert_eq!(h.replies(second), ["+second\r\n"]);
+    assert_eq!(h.replies(third), ["+third\r\n"]);
+}
+
+#[test]
+fn what_is_in_flight_is_bounded_by_bytes_and_one_too_large_goes_alone() {
+    let mut h = Harness::open();
+    let now = h.now;
+    let small = h.submit(1, None);
+    let large = h.session.submit(packet(1, 5000), None, now).unwrap();
+    let behind = h.submit(1, None);
+    assert_eq!(h.send_all(), packet(1, 4).len());
+    h.receive(b"+small\r\n").unwrap();
+    assert_eq!(h.send_all(), packet(1, 5000).len(), "alone");
+    h.receive(b"+large\r\n").unwrap();
+    h.send_all();
+    h.receive(b"+behind\r\n").unwrap();
+    assert_eq!(h.replies(small), ["+small\r\n"]);
+    assert_eq!(h.replies(large), ["+large\r\n"]);
+    assert_eq!(h.replies(behind), ["+behind\r\n"]);
+}
+
+#[test]
+fn dropping_a_request_that_waits_lets_the_next_one_in() {
+    let mut h = Harness::open();
+    let now = h.now;
+    let first = h.submit(7, None);
+    let too_many = h.session.submit(packet(2, 4), None, now).unwrap();
+    let fits = h.submit(1, None);
+    h.send_all();
+    h.session.abandon(too_many);
+    assert_eq!(h.send_all(), packet(1, 4).len());
+    h.receive(b"+\r\n+\r\n+\r\n+\r\n+\r\n+\r\n+\r\n+fits\r\n").unwrap();
+    assert_eq!(h.replies(first).len(), 7);
+    assert_eq!(h.replies(fits), ["+fits\r\n"]);
+}
+
+#[test]
+fn a_deadline_ends_the_wait_and_keeps_the_place() {
+    let mut h = Harness::open();
+    let (slow, next) = (h.submit(1, Some(1)), h.submit(1, Some(3)));
+    h.send_all();
+    h.at(1);
+    let error = h.error(slow);
+    assert!(error.is_timeout());
+    assert_eq!(error.send_state(), SendState::MaybeSent);
+    h.receive(b"+slow\r\n+next\r\n").unwrap();
+    assert_eq!(h.replies(next), ["+next\r\n"]);
+    assert!(h.session.requests.is_empty());
+}
+
+#[test]
+fn a_reply_and_a_deadline_at_once_give_one_outcome() {
+    let mut h = Harness::open();
+    let a = h.submit(1, Some(1));
+    h.send_all();
+    h.receive(b"+a\r\n").unwrap();
+    h.at(1);
+    assert_eq!(h.replies(a), ["+a\r\n"]);
+    let b = h.submit(1, Some(2));
+    h.send_all();
+    h.at(2);
+    h.receive(b"+b\r\n").unwrap();
+    assert!(h.error(b).is_timeout());
+}
+
+#[test]
+fn a_session_that_answers_nothing_is_given_up_and_one_that_is_slow_is_not() {
+    let mut h = Harness::open();
+    let (slow, other) = (h.submit(1, Some(1)), h.submit(1, Some(20)));
+    h.send_all();
+    h.at(1);
+    assert!(h.error(slow).is_timeout());
+    assert!(h.session.accepts(), "one overdue reply is no stall");
+    h.now = h.start + Duration::from_secs(4);
+    h.receive(b"+slow\r\n").unwrap();
+    h.at(6);
+    assert!(h.session.accepts(), "something was answered");
+
+    let overdue = h.submit(1, Some(7));
+    h.send_all();
+    h.at(8);
+    assert!(h.error(overdue).is_timeout());
+    assert!(h.session.accepts());
+    assert_eq!(h.at(20), None);
+    assert!(h.error(other).is_timeout());
+    assert!(!h.session.accepts(), "nothing was answered for longer than the stall time");
+    assert!(h.session.is_finished());
+}
+
+#[test]
+fn a_request_without_a_deadline_at_the_head_is_no_stall() {
+    let mut h = Harness::open();
+    let (patient, hasty) = (h.submit(1, None), h.submit(1, Some(1)));
+    h.send_all();
+    h.at(100);
+    assert!(h.error(hasty).is_timeout());
+    assert!(h.session.accepts());
+    h.receive(b"+patient\r\n+hasty\r\n").unwrap();
+    assert_eq!(h.replies(patient), ["+patient\r\n"]);
+}
+
+#[test]
+fn a_failure_says_what_certainly_never_left() {
+    let mut h = Harness::opening(Bounds { commands: 2, ..BOUNDS });
+    h.session.open(h.now);
+    let sent = h.submit(1, None);
+    h.send_all();
+    let queued = h.submit(1, None);
+    let waiting = h.submit(1, None);
+    h.session.fail(&Error::closed("the test ends it"));
+    assert_eq!(h.error(sent).send_state(), SendState::MaybeSent);
+    assert_eq!(h.error(queued).send_state(), SendState::NotSent);
+    assert_eq!(h.error(waiting).send_state(), SendState::NotSent);
+    let late = h.session.submit(packet(1, 4), None, h.now).unwrap_err();
+    assert!(late.is_closed() && late.send_state() == SendState::NotSent);
+    assert!(h.session.requests.is_empty() && !h.session.has_outgoing());
+}
+
+#[test]
+fn a_request_of_which_one_byte_left_may_have_been_sent() {
+    let mut h = Harness::open();
+    let (first, second) = (h.submit(1, None), h.submit(1, None));
+    h.session.take_outgoing(&mut h.outgoing);
+    h.session.handle_sent(packet(1, 4).len() + 1);
+    h.session.fail(&Error::closed("the test ends it"));
+    assert_eq!(h.error(first).send_state(), SendState::MaybeSent);
+    assert_eq!(h.error(second).send_state(), SendState::MaybeSent);
+}
+
+#[test]
+fn draining_carries_out_what_was_taken() {
+    let mut h = Harness::opening(Bounds { commands: 1, ..BOUNDS });
+    h.session.open(h.now);
+    let (a, b) = (h.submit(1, None), h.submit(1, None));
+    h.send_all();
+    h.session.drain();
+    assert!(h.session.submit(packet(1, 4), None, h.now).is_err());
+    h.receive(b"+a\r\n").unwrap();
+    h.send_all();
+    assert!(!h.session.is_finished());
+    h.receive(b"+b\r\n").unwrap();
+    assert!(h.session.is_finished(), "though nobody has taken the outcomes yet");
+    assert_eq!(h.replies(a), ["+a\r\n"]);
+    assert_eq!(h.replies(b), ["+b\r\n"]);
+}
+
+#[test]
+fn each_outcome_wakes_its_task_once() {
+    let mut h = Harness::open();
+    let a = h.submit(2, None);
+    let counter = Arc::new(Counter::default());
+    let waker = Waker::from(Arc::clone(&counter));
+    assert!(h.session.poll_outcome(a, &waker).is_pending());
+    h.send_all();
+    h.receive(b"+1\r\n+2\r\n").unwrap();
+    let mut woken = Vec::new();
+    h.session.take_woken(&mut woken);
+    woken.drain(..).for_each(Waker::wake);
+    assert_eq!(counter.0.load(Ordering::Relaxed), 1);
+    h.session.take_woken(&mut woken);
+    assert!(woken.is_empty());
+}
+
+/// What the simulation does next.
+#[derive(Clone, Debug)]
+enum Step {
+    Submit {
+        replies: usize,
+        size: usize,
+        deadline: Option<u64>,
+    },
+    /// Drops one of the requests that are awaited.
+    Abandon(usize),
+    Send,
+    /// The server answers this many of what it was asked.
+    Answer(usize),
+    Push,
+    Pass(u64),
+    Open,
+    Drain,
+    Fail,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (1..4_usize, 0..600_usize, prop::option::of(1..6_u64))
+            .prop_map(|(replies, size, deadline)| Step::Submit { replies, size, deadline }),
+        3 => any::<usize>().prop_map(Step::Abandon),
+        6 => Just(Step::Send),
+        8 => (1..5_usize).prop_map(Step::Answer),
+        1 => Just(Step::Push),
+        2 => (1..4_u64).prop_map(Step::Pass),
+        2 => Just(Step::Open),
+        1 => Just(Step::Drain),
+        1 => Just(Step::Fail),
+    ]
+}
+
+/// A request as the model knows it.
+struct Expected {
+    id: RequestId,
+    tag: usize,
+    replies: usize,
+    deadline: Option<Instant>,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Whatever happens in whatever order, a request that is answered gets its own replies, all of them, and one that
+    /// is not has an outcome by its deadline.
+    #[test]
+    fn no_history_shifts_a_reply(steps in prop::collection::vec(step(), 1..200)) {
+        let mut h = Harness::opening(BOUNDS);
+        let mut awaited: Vec<Expected> = Vec::new();
+        // What the server was sent and has not answered: the tag and the number of the reply.
+        let mut asked: VecDeque<(usize, usize)> = VecDeque::new();
+        let mut failed = false;
+        for (tag, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Submit { replies, size, deadline } => {
+                    // The tag travels in the bytes, so that the server answers what it really received.
+                    let mut packet = Command::new(format!("{tag}")).arg(vec![b'x'; size]).into_packet().unwrap();
+                    packet.replies = replies;
+                    let deadline = deadline.map(|seconds| h.now + Duration::from_secs(seconds));
+                    match h.session.submit(packet, deadline, h.now) {
+                        Ok(id) => awaited.push(Expected { id, tag, replies, deadline }),
+                        Err(error) => {
+                            prop_assert!(!h.session.accepts());
+                            prop_assert_eq!(error.send_state(), SendState::NotSent);
+                        }
+                    }
+                }
+                Step::Abandon(which) if !awaited.is_empty() => {
+                    let gone = awaited.swap_remove(which % awaited.len());
+                    h.session.abandon(gone.id);
+                }
+                Step::Send if !failed => {
+                    let order: Vec<usize> = h.session.order.iter().copied().collect();
+                    h.session.take_outgoing(&mut h.outgoing);
+                    let mut bytes = Vec::new();
+                    while !h.outgoing.is_empty() {
+                        let mut slices = [std::io::IoSlice::new(&[]); 3];
+                        let count = h.outgoing.slices(&mut slices);
+                        let taken: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+                        for slice in &slices[..count] { bytes.extend_from_slice(slice); }
+                        h.outgoing.advance(taken);
+                    }
+                    h.session.handle_sent(bytes.len());
+                    let sent = frames(&bytes);
+                    prop_assert!(sent.len() <= order.len());
+                    // The newest of the order are the ones that were just sent.
+                    for (frame, key) in sent.iter().zip(&order[order.len() - sent.len()..]) {
+                        let words: Vec<&str> = frame.parse().unwrap();
+                        let tag: usize = words[0].parse().unwrap();
+                        for reply in 0..h.session.requests[*key].commands {
+                            asked.push_back((tag, reply));
+                        }
+                    }
+                }
+                Step::Answer(count) if !failed => {
+                    for (tag, reply) in asked.drain(..count.min(asked.len())) {
+                        let text = format!("+{tag}.{reply}\r\n");
+                        h.session.handle_frame(frame(text.as_bytes()), h.now).unwrap();
+                    }
+                }
+                Step::Push if !failed => {
+                    h.session.handle_frame(frame(b">1\r\n+p\r\n"), h.now).unwrap();
+                }
+                Step::Pass(seconds) => {
+                    h.now += Duration::from_secs(seconds);
+                    let next = h.session.handle_deadlines(h.now);
+                    prop_assert!(next.is_none_or(|next| next > h.now));
+                }
+                Step::Open => h.session.open(h.now),
+                Step::Drain => h.session.drain(),
+                Step::Fail => {
+                    failed = true;
+                    h.session.fail(&Error::closed("the test ends it"));
+                }
+                _ => {}
+            }
+            let mut still = Vec::new();
+            for expected in awaited.drain(..) {
+                match h.session.poll_outcome(expected.id, noop()) {
+                    Poll::Pending => {
+                        prop_assert!(!failed, "everything ends with the session");
+                        // The clock moves in steps, after which deadlines were kept.
+                        prop_assert!(expected.deadline.is_none_or(|deadline| deadline > h.now));
+                        still.push(expected);
+                    }
+                    Poll::Ready(Ok(replies)) => {
+                        let texts: Vec<String> =
+                            replies.iter().map(|reply| reply.parse().unwrap()).collect();
+                        let own: Vec<String> = (0..expected.replies)
+                            .map(|reply| format!("{}.{reply}", expected.tag))
+                            .collect();
+                        prop_assert_eq!(texts, own);
+                    }
+                    Poll::Ready(Err(error)) => {
+                        let deadline = expected.deadline.is_some_and(|deadline| deadline <= h.now);
+                        prop_assert!(error.is_timeout() && deadline || error.is_closed());
+                    }
+                }
+            }
+            awaited = still;
+            prop_assert!(h.session.commands_in_flight <= BOUNDS.commands || h.session.order.len() == 1);
+            prop_assert!(h.session.bytes_in_flight <= BOUNDS.bytes || h.session.order.len() == 1);
+            prop_assert_eq!(h.session.unsettled, awaited.len());
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! An in-process pair, for tests that need a peer to do what a server would not.
+
+use tokio::io::DuplexStream;
+
+use super::ByteStream;
+
+/// A transport, and the peer's end of it. Each direction holds at most `capacity` bytes that were not read.
+pub(crate) fn pair(capacity: usize) -> (ByteStream<DuplexStream>, DuplexStream) {
+    let (ours, theirs) = tokio::io::duplex(capacity);
+    (ByteStream(ours), theirs)
+}
