@@ -172,7 +172,8 @@ impl Decoder {
             // Positions in a batch have 32 bits. What lies further back is left
             // for the next call.
             let rest = src.get(start..src.len().min(Batch::BYTES_MAX)).unwrap_or_default();
-            let first = self.tape.nodes.len();
+            // The frame at the front may have left nodes in earlier calls.
+            let first = if start == 0 { 0 } else { self.tape.nodes.len() };
             match self.scanner.scan(rest, &mut self.tape.nodes, first) {
                 Ok(length) => {
                     self.enter(start, length, first);

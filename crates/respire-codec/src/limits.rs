@@ -28,7 +28,8 @@ pub struct Limits {
     /// Values directly inside one aggregate; a map's pair is two. Default and
     /// most: 2^31 - 1.
     pub elements: u32,
-    /// Digits of one length or count, leading zeros included. Default 64.
+    /// Digits of one length, count or integer, leading zeros included. Default
+    /// 64; least 20, so that every number that can be right is read.
     pub header_digits: u8,
     /// Bytes of one frame on the wire, headers included. Default and most:
     /// 2^32 - 1.
@@ -43,10 +44,13 @@ impl Limits {
     pub(crate) const FRAME_BYTES_MAX: usize = u32::MAX as usize;
     pub(crate) const ELEMENTS_MAX: u32 = i32::MAX as u32;
 
+    pub(crate) const HEADER_DIGITS_MIN: u8 = 20;
+
     /// Brings every limit into the range that the decoder can represent.
     pub(crate) fn clamped(self) -> Self {
         Self {
             elements: self.elements.min(Self::ELEMENTS_MAX),
+            header_digits: self.header_digits.max(Self::HEADER_DIGITS_MIN),
             frame_bytes: self.frame_bytes.min(Self::FRAME_BYTES_MAX),
             tape_nodes: self.tape_nodes.min(Self::FRAME_BYTES_MAX),
             ..self

@@ -181,11 +181,11 @@ impl Scanner {
                 Ok(unit) => unit,
                 Err(stop) => break stop,
             };
-            if nodes.len() >= nodes_max {
-                break fault(buf, pos, pos, Reason::TooManyNodes);
-            }
             match unit {
                 Unit::Scalar { end } => {
+                    if nodes.len() >= nodes_max {
+                        break fault(buf, pos, pos, Reason::TooManyNodes);
+                    }
                     nodes.push(Node { off: pos as u32, aux: (end - pos) as u32 });
                     pending = NONE;
                     level.remaining -= 1;
@@ -199,6 +199,9 @@ impl Scanner {
                     pos = end;
                 }
                 Unit::Open { kind, children, end } => {
+                    if nodes.len() + 2 > nodes_max {
+                        break fault(buf, pos, pos, Reason::TooManyNodes);
+                    }
                     if self.parents.len() >= self.limits.depth && kind != Kind::StreamedString {
                         break fault(buf, pos, pos, Reason::TooDeep);
                     }
@@ -616,8 +619,8 @@ fn short_line(buf: &[u8], start: usize) -> Option<usize> {
     None
 }
 
-/// A header of at most nine digits, as nearly all are: its value and the
-/// position behind its CRLF.
+/// A header of at most nine digits, as nearly all are and every limit allows:
+/// its value and the position behind its CRLF.
 #[inline(always)]
 fn short_header(buf: &[u8], start: usize) -> Option<(u64, usize)> {
     let first = buf.get(start)?.wrapping_sub(b'0');
@@ -713,9 +716,9 @@ fn end_of_stream(
 #[inline(always)]
 fn integer(buf: &[u8], pos: usize, digits_max: u8) -> Result<Unit, Stop> {
     match short_integer(buf, pos + 1) {
-        // Up to 15 digits always fit, in the type and in the shortest limit.
-        Some(end) if digits_max >= 15 => scalar(end + 2),
-        _ => integer_slow(buf, pos, digits_max),
+        // So few digits always fit, in the type and in the least limit.
+        Some(end) => scalar(end + 2),
+        None => integer_slow(buf, pos, digits_max),
     }
 }
 
