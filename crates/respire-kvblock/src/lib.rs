@@ -1,12 +1,65 @@
-//! The KV-block index: which pods hold the longest cached prefix of a prompt. In the making.
+//! The KV-block index: which pods hold the longest cached prefix of a prompt?
+//!
+//! An inference engine keeps the keys and values of the tokens that it has seen in blocks. A router that knows which pod
+//! holds which blocks sends a request to where most of its prompt is computed already. This crate is what it asks: an
+//! [`Index`] of blocks by their hashes, and a [scorer](LongestPrefixScorer) for its answers.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use respire_kvblock::{BlockHash, Index, IndexerConfig, KeyType, PodEntry, PodSet};
+//!
+//! // llm-d's configuration as it is; with a server, say {"valkeyConfig": {"address": "valkey://127.0.0.1:6379"}}.
+//! let config: IndexerConfig = r#"{"kvBlockIndexConfig": {"inMemoryConfig": {"size": 100000}}}"#.parse()?;
+//! let index = config.index.open().await?;
+//!
+//! // A pod has stored three blocks: their hashes as its engine names them, and as we compute them from the tokens.
+//! let engine_keys = [901, 902, 903].map(BlockHash);
+//! let request_keys = [11, 12, 13].map(BlockHash);
+//! let pod = PodEntry::new("10.0.0.1:8000", "gpu");
+//! index.add(Some(&engine_keys), &request_keys, std::slice::from_ref(&pod)).await?;
+//!
+//! // It drops the last one again.
+//! index.evict(&engine_keys[2..], KeyType::Engine, &[pod]).await?;
+//!
+//! // A prompt of which the first three blocks are these.
+//! let prompt = [11, 12, 13, 14].map(BlockHash);
+//! let found = index.lookup(&prompt, &PodSet::all()).await?;
+//! assert_eq!(found.prefix_lengths()["10.0.0.1:8000"], 2);
+//! assert_eq!(config.scorer().score(&prompt, &found)["10.0.0.1:8000"], 2.0);
+//! # Ok(()) }
+//! ```
+//!
+//! # Backends
+//!
+//! - [`InMemoryIndex`]: in this process, bounded. The default.
+//! - [`ServerIndex`]: on a Valkey or Redis server, in the layout of llm-d's index, so that both can share a database.
+//!
+//! [`IndexConfig`] chooses one of them as llm-d's configuration does. All behave alike, as [`Index`] says.
+//!
+//! # What it is not
+//!
+//! It has no opinion on where to send a request beyond the scores, and it computes no hashes yet: the blocks of a prompt
+//! are named by whoever asks. Nor does it listen to engines; what they store and drop is told to it.
 
 mod block;
+mod config;
 mod entry;
+mod error;
+mod index;
 mod lookup;
 mod mapping;
+mod memory;
 mod score;
+mod server;
 
 pub use block::{BlockHash, ParseBlockHashError};
+pub use config::{
+    BackendType, ConfigError, CostAwareConfig, IndexConfig, IndexerConfig, ServerConfig, TierWeight,
+};
 pub use entry::PodEntry;
+pub use error::IndexError;
+pub use index::{Index, KeyType, PodSet};
 pub use lookup::{Entries, Lookup};
+pub use memory::{InMemoryConfig, InMemoryIndex};
 pub use score::LongestPrefixScorer;
+pub use server::{ServerIndex, ServerStats};

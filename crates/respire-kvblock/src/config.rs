@@ -1,0 +1,390 @@
+//! llm-d's configuration of the index, as it stands in its JSON files.
+
+use std::{env, ffi::OsString, fmt, str::FromStr, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::Value;
+
+use crate::{InMemoryConfig, InMemoryIndex, Index, IndexError, LongestPrefixScorer, ServerIndex};
+
+mod error;
+mod json;
+mod units;
+
+pub use error::ConfigError;
+
+/// Which backend keeps the index, and how: llm-d's `kvBlockIndexConfig`.
+///
+/// Reads llm-d's JSON as it is, names in any case. What is missing has llm-d's default, so that `{}` is an index in
+/// memory. Unlike llm-d, which passes over it, a setting that it does not know is an error that names it.
+///
+/// Several backends may be configured. The first of these counts: `costAwareMemoryConfig`, `valkeyConfig`,
+/// `redisConfig`, `inMemoryConfig`.
+///
+/// | setting | meaning |
+/// |---|---|
+/// | `inMemoryConfig.size`, `.podCacheSize` | see [`InMemoryConfig`] |
+/// | `valkeyConfig`, `redisConfig` | see [`ServerConfig`] |
+/// | `costAwareMemoryConfig.size` | a budget, such as `"2GiB"`; this backend is not built yet, and choosing it is an error |
+/// | `enableMetrics` | read; metrics are not built yet, and a warning is logged |
+/// | `metricsLoggingInterval` | nanoseconds, or a text as Go writes durations: `"1m0s"` |
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use respire_kvblock::IndexConfig;
+///
+/// let config: IndexConfig = r#"{ "inMemoryConfig": { "size": 1000000, "podCacheSize": 32 } }"#.parse()?;
+/// let index = config.open().await?;
+///
+/// let misspelled = r#"{ "valkeyConfig": { "adress": "valkey://127.0.0.1:6379" } }"#.parse::<IndexConfig>();
+/// assert_eq!(misspelled.unwrap_err().setting(), Some("valkeyConfig.adress"));
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IndexConfig {
+    /// An index in this process's memory.
+    #[serde(rename = "inMemoryConfig", skip_serializing_if = "Option::is_none")]
+    pub in_memory: Option<InMemoryConfig>,
+    /// An index on a Redis server.
+    #[serde(rename = "redisConfig", skip_serializing_if = "Option::is_none")]
+    pub redis: Option<ServerConfig>,
+    /// An index on a Valkey server.
+    #[serde(rename = "valkeyConfig", skip_serializing_if = "Option::is_none")]
+    pub valkey: Option<ServerConfig>,
+    /// An index in memory with a budget of bytes.
+    #[serde(rename = "costAwareMemoryConfig", skip_serializing_if = "Option::is_none")]
+    pub cost_aware_memory: Option<CostAwareConfig>,
+    /// Whether to count what the index does.
+    pub enable_metrics: bool,
+    /// How often the counters are logged; zero for never. Written to JSON in nanoseconds, which Go can read.
+    #[serde(serialize_with = "serialize_nanoseconds")]
+    pub metrics_logging_interval: Duration,
+}
+
+impl IndexConfig {
+    /// A configuration with nothing in it, not even the index in memory that [`default`](Self::default) has.
+    pub fn empty() -> Self {
+        Self {
+            in_memory: None,
+            redis: None,
+            valkey: None,
+            cost_aware_memory: None,
+            enable_metrics: false,
+            metrics_logging_interval: Duration::ZERO,
+        }
+    }
+
+    /// A configuration with this Valkey server as its backend.
+    pub fn valkey(server: ServerConfig) -> Self {
+        Self { valkey: Some(server), ..Self::empty() }
+    }
+
+    /// A configuration with this Redis server as its backend.
+    pub fn redis(server: ServerConfig) -> Self {
+        Self { redis: Some(server), ..Self::empty() }
+    }
+
+    /// Opens the backend that is configured. A server has answered a PING when this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`config_error`](IndexError::config_error) for a configuration that cannot be used: no backend, one that is not
+    /// built yet, `enableRDMA`. [`client_error`](IndexError::client_error) for an address that cannot be read, and for a
+    /// server that cannot be reached or refuses.
+    pub async fn open(&self) -> Result<Arc<dyn Index>, IndexError> {
+        if self.enable_metrics {
+            tracing::warn!(
+                "enableMetrics is set, but metrics are not built yet: nothing is counted"
+            );
+        }
+        if self.cost_aware_memory.is_some() {
+            let problem = "the cost-aware backend is not built yet; use inMemoryConfig, whose \
+                           bounds are numbers of keys and entries";
+            return Err(ConfigError::invalid("costAwareMemoryConfig", problem.to_owned()).into());
+        }
+        if let Some(server) = &self.valkey {
+            return Ok(Arc::new(server.open(BackendType::Valkey, "valkeyConfig").await?));
+        }
+        if let Some(server) = &self.redis {
+            return Ok(Arc::new(server.open(BackendType::Redis, "redisConfig").await?));
+        }
+        match self.in_memory {
+            Some(config) => Ok(Arc::new(InMemoryIndex::new(config)?)),
+            None => Err(ConfigError::no_backend().into()),
+        }
+    }
+}
+
+/// llm-d's default: in memory, without metrics.
+impl Default for IndexConfig {
+    fn default() -> Self {
+        Self { in_memory: Some(InMemoryConfig::default()), ..Self::empty() }
+    }
+}
+
+impl FromStr for IndexConfig {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        json::index_config(&json::document(text)?)
+    }
+}
+
+impl<'de> Deserialize<'de> for IndexConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        json::index_config(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// A server that keeps the index.
+///
+/// `Debug` leaves out what stands before the last `@` of the address: it may be a password.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerConfig {
+    /// A URL as [`respire::Config`] reads it, or what follows `redis://` in one. Schemes are in lower case. Empty stands
+    /// for port 6379 of this machine.
+    pub address: String,
+    /// Which of the two servers it is: a name for messages. Under `valkeyConfig` it can only be `valkey`.
+    pub backend_type: BackendType,
+    /// Whether to connect by RDMA. It is not available yet, and TCP is never used in its place: opening fails.
+    #[serde(rename = "enableRDMA")]
+    pub enable_rdma: bool,
+}
+
+impl ServerConfig {
+    /// A Valkey server at this address, over TCP or a Unix socket.
+    pub fn valkey(address: impl Into<String>) -> Self {
+        Self { address: address.into(), backend_type: BackendType::Valkey, enable_rdma: false }
+    }
+
+    /// A Redis server at this address, over TCP or a Unix socket.
+    pub fn redis(address: impl Into<String>) -> Self {
+        Self { address: address.into(), backend_type: BackendType::Redis, enable_rdma: false }
+    }
+
+    /// The server that the environment names, as llm-d's Valkey example does: `VALKEY_ADDR` is its address,
+    /// `VALKEY_ENABLE_RDMA` is `true` or `false`. `None` where neither asks for anything.
+    ///
+    /// # Errors
+    ///
+    /// When one of the variables cannot be read; [`ConfigError::setting`] is its name.
+    pub fn from_env() -> Result<Option<Self>, ConfigError> {
+        Self::from_variables(|name| env::var_os(name))
+    }
+
+    fn from_variables(
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Option<Self>, ConfigError> {
+        let text = |name: &str| {
+            let value = variable(name).unwrap_or_default().into_string();
+            value.map_err(|_| ConfigError::invalid(name, "is not UTF-8".to_owned()))
+        };
+        let address = text("VALKEY_ADDR")?;
+        let enable_rdma = match text("VALKEY_ENABLE_RDMA")?.to_ascii_lowercase().as_str() {
+            "true" | "1" => true,
+            "" | "false" | "0" => false,
+            other => {
+                let problem = format!("must be true or false, not {other:?}");
+                return Err(ConfigError::invalid("VALKEY_ENABLE_RDMA", problem));
+            }
+        };
+        Ok(match (address.is_empty(), enable_rdma) {
+            (true, false) => None,
+            (true, true) => Some(Self { enable_rdma, ..Self::default_for(BackendType::Valkey) }),
+            (false, _) => Some(Self { enable_rdma, ..Self::valkey(address) }),
+        })
+    }
+
+    fn default_for(backend: BackendType) -> Self {
+        match backend {
+            BackendType::Valkey => Self::valkey("valkey://127.0.0.1:6379"),
+            BackendType::Redis => Self::redis("redis://127.0.0.1:6379"),
+        }
+    }
+
+    /// The address with a scheme: `redis://` goes before one that has none of those known.
+    fn url(&self) -> String {
+        const SCHEMES: [&str; 5] = ["redis://", "rediss://", "valkey://", "valkeys://", "unix://"];
+        match &self.address {
+            empty if empty.is_empty() => "redis://localhost:6379".to_owned(),
+            known if SCHEMES.iter().any(|scheme| known.starts_with(scheme)) => known.clone(),
+            other => format!("redis://{other}"),
+        }
+    }
+
+    /// Connects to the server that stands under `setting` and asks whether it is there.
+    async fn open(&self, backend: BackendType, setting: &str) -> Result<ServerIndex, IndexError> {
+        if backend == BackendType::Valkey && self.backend_type != BackendType::Valkey {
+            return Err(contradicting_type(setting).into());
+        }
+        if self.enable_rdma {
+            let problem = "RDMA is not available yet, and TCP is not used in its place; set it to \
+                           false to connect over TCP";
+            let setting = format!("{setting}.enableRDMA");
+            return Err(ConfigError::invalid(&setting, problem.to_owned()).into());
+        }
+        let kind = self.backend_type;
+        let failed = |what: &str, source| {
+            IndexError::create(backend.title(), IndexError::client(what.to_owned(), source))
+        };
+        let config = self.url().parse::<respire::Config>();
+        let config =
+            config.map_err(|error| failed(&format!("failed to parse {kind} URL"), error))?;
+        let connected = async {
+            let client = respire::Client::with_config(config).await?;
+            client.execute(respire::Command::new("PING")).await?;
+            Ok(client)
+        };
+        let client = connected
+            .await
+            .map_err(|error| failed(&format!("failed to connect to {kind}"), error))?;
+        Ok(ServerIndex::new(client))
+    }
+}
+
+impl fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = match self.address.rsplit_once('@') {
+            Some((_, host)) => format!("***@{host}"),
+            None => self.address.clone(),
+        };
+        f.debug_struct("ServerConfig")
+            .field("address", &shown)
+            .field("backend_type", &self.backend_type)
+            .field("enable_rdma", &self.enable_rdma)
+            .finish()
+    }
+}
+
+fn contradicting_type(setting: &str) -> ConfigError {
+    let problem = "contradicts valkeyConfig: leave it out, or move the settings to redisConfig";
+    ConfigError::invalid(&format!("{setting}.backendType"), problem.to_owned())
+}
+
+/// Which of the two servers. `Display` is the name in lower case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendType {
+    /// A Redis server.
+    Redis,
+    /// A Valkey server.
+    Valkey,
+}
+
+impl BackendType {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Redis => "Redis",
+            Self::Valkey => "Valkey",
+        }
+    }
+}
+
+impl fmt::Display for BackendType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Redis => "redis",
+            Self::Valkey => "valkey",
+        })
+    }
+}
+
+/// The bounds of the cost-aware backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CostAwareConfig {
+    /// The budget in bytes. In JSON a text such as `"2GiB"`, `"500 MB"` or `"42"`; written to JSON in bytes.
+    #[serde(rename = "size", serialize_with = "serialize_bytes")]
+    pub size_bytes: u64,
+}
+
+/// llm-d's default, two gibibytes.
+impl Default for CostAwareConfig {
+    fn default() -> Self {
+        Self { size_bytes: 2 << 30 }
+    }
+}
+
+/// llm-d's `indexerConfig`: the index and how its answers are scored.
+///
+/// | setting | meaning |
+/// |---|---|
+/// | `kvBlockIndexConfig` | see [`IndexConfig`] |
+/// | `KVBlockScorerConfig.ScoringStrategy` | `LongestPrefix`, the only one |
+/// | `kvCacheBackendConfigs`, or `KVBlockScorerConfig.backendConfigs` | the weight of each tier: `[{"name": "gpu", "weight": 1.0}]` |
+/// | `tokenizersPoolConfig` | belongs to llm-d's tokenizers, which an index has none of; passed over with a warning |
+///
+/// ```
+/// use respire_kvblock::IndexerConfig;
+///
+/// let config: IndexerConfig = r#"{
+///     "kvBlockIndexConfig": { "valkeyConfig": { "address": "valkey://127.0.0.1:6379" } },
+///     "kvCacheBackendConfigs": [{ "name": "gpu", "weight": 1.0 }, { "name": "cpu", "weight": 0.5 }]
+/// }"#.parse()?;
+/// assert_eq!(config.scorer().weight("cpu"), 0.5);
+/// # Ok::<(), respire_kvblock::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct IndexerConfig {
+    /// The backend of the index.
+    #[serde(rename = "kvBlockIndexConfig")]
+    pub index: IndexConfig,
+    /// What a block weighs in each tier.
+    #[serde(rename = "kvCacheBackendConfigs")]
+    pub tiers: Vec<TierWeight>,
+}
+
+impl IndexerConfig {
+    /// The scorer that is configured.
+    pub fn scorer(&self) -> LongestPrefixScorer {
+        LongestPrefixScorer::new(self.tiers.iter().map(|tier| (tier.name.as_str(), tier.weight)))
+    }
+}
+
+/// llm-d's defaults: an index in memory, `gpu` 1.0 and `cpu` 0.8.
+impl Default for IndexerConfig {
+    fn default() -> Self {
+        let tier = |name: &str, weight| TierWeight { name: name.to_owned(), weight };
+        Self { index: IndexConfig::default(), tiers: vec![tier("gpu", 1.0), tier("cpu", 0.8)] }
+    }
+}
+
+impl FromStr for IndexerConfig {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        json::indexer_config(&json::document(text)?)
+    }
+}
+
+impl<'de> Deserialize<'de> for IndexerConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        json::indexer_config(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// What a block weighs in a tier.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TierWeight {
+    /// The tier's name, as entries have it.
+    pub name: String,
+    /// The weight: 1.0 for a block that costs nothing to use, less for one that has to be fetched.
+    pub weight: f64,
+}
+
+fn serialize_nanoseconds<S: Serializer>(
+    duration: &Duration,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let nanoseconds = i64::try_from(duration.as_nanos());
+    serializer.serialize_i64(nanoseconds.map_err(serde::ser::Error::custom)?)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn serialize_bytes<S: Serializer>(bytes: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(bytes)
+}
+
+#[cfg(test)]
+mod tests;

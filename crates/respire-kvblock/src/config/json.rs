@@ -1,0 +1,277 @@
+//! From JSON to the configuration, with a name for every complaint.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{
+    BackendType, ConfigError, CostAwareConfig, IndexConfig, IndexerConfig, ServerConfig,
+    TierWeight, contradicting_type, units,
+};
+use crate::{InMemoryConfig, entry::fold};
+
+pub(super) fn document(text: &str) -> Result<Value, ConfigError> {
+    serde_json::from_str(text).map_err(|error| ConfigError::syntax(&error))
+}
+
+pub(super) fn index_config(value: &Value) -> Result<IndexConfig, ConfigError> {
+    index_config_at(Setting::root(value))
+}
+
+pub(super) fn indexer_config(value: &Value) -> Result<IndexerConfig, ConfigError> {
+    const NAMES: [&str; 4] = [
+        "kvBlockIndexConfig",
+        "KVBlockScorerConfig",
+        "kvCacheBackendConfigs",
+        "tokenizersPoolConfig",
+    ];
+    let mut config = IndexerConfig::default();
+    let members = Setting::root(value).members(&NAMES)?;
+    if let Some(index) = members.find("kvBlockIndexConfig") {
+        config.index = index_config_at(index)?;
+    }
+    if members.find("tokenizersPoolConfig").is_some() {
+        tracing::warn!("tokenizersPoolConfig is passed over: an index has no tokenizers");
+    }
+    let of_scorer = match members.find("KVBlockScorerConfig") {
+        Some(scorer) => scorer_tiers(scorer)?,
+        None => None,
+    };
+    let of_caches =
+        members.find("kvCacheBackendConfigs").map(|setting| (setting.path.clone(), tiers(setting)));
+    match (of_scorer, of_caches) {
+        (of_scorer, Some((path, tiers))) => {
+            config.tiers = tiers?;
+            if of_scorer.is_some_and(|tiers| tiers != config.tiers) {
+                let problem = "contradicts KVBlockScorerConfig.backendConfigs: leave one out";
+                return Err(ConfigError::invalid(&path, problem.to_owned()));
+            }
+        }
+        (Some(tiers), None) => config.tiers = tiers,
+        (None, None) => {}
+    }
+    Ok(config)
+}
+
+fn index_config_at(setting: Setting<'_>) -> Result<IndexConfig, ConfigError> {
+    const NAMES: [&str; 6] = [
+        "inMemoryConfig",
+        "redisConfig",
+        "valkeyConfig",
+        "costAwareMemoryConfig",
+        "enableMetrics",
+        "metricsLoggingInterval",
+    ];
+    let members = setting.members(&NAMES)?;
+    let mut config = IndexConfig::default();
+    if members.is_null("inMemoryConfig") {
+        config.in_memory = None;
+    }
+    if let Some(memory) = members.find("inMemoryConfig") {
+        config.in_memory = Some(in_memory_config(memory)?);
+    }
+    if let Some(server) = members.find("redisConfig") {
+        config.redis = Some(server_config(server, BackendType::Redis)?);
+    }
+    if let Some(server) = members.find("valkeyConfig") {
+        config.valkey = Some(server_config(server, BackendType::Valkey)?);
+    }
+    if let Some(cost_aware) = members.find("costAwareMemoryConfig") {
+        config.cost_aware_memory = Some(cost_aware_config(cost_aware)?);
+    }
+    if let Some(enable) = members.find("enableMetrics") {
+        config.enable_metrics = enable.boolean()?;
+    }
+    if let Some(interval) = members.find("metricsLoggingInterval") {
+        config.metrics_logging_interval = interval.duration()?;
+    }
+    Ok(config)
+}
+
+fn in_memory_config(setting: Setting<'_>) -> Result<InMemoryConfig, ConfigError> {
+    let members = setting.members(&["size", "podCacheSize"])?;
+    let mut config = InMemoryConfig::default();
+    if let Some(size) = members.find("size") {
+        config.size = size.count()?;
+    }
+    if let Some(size) = members.find("podCacheSize") {
+        config.pod_cache_size = size.count()?;
+    }
+    Ok(config)
+}
+
+fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerConfig, ConfigError> {
+    let path = setting.path.clone();
+    let members = setting.members(&["address", "backendType", "enableRDMA"])?;
+    let mut config = ServerConfig::default_for(backend);
+    if let Some(address) = members.find("address") {
+        address.text()?.clone_into(&mut config.address);
+    }
+    if let Some(kind) = members.find("backendType") {
+        config.backend_type = kind.backend_type()?.unwrap_or(backend);
+    }
+    if backend == BackendType::Valkey && config.backend_type != backend {
+        return Err(contradicting_type(&path));
+    }
+    if let Some(enable) = members.find("enableRDMA") {
+        config.enable_rdma = enable.boolean()?;
+    }
+    Ok(config)
+}
+
+fn cost_aware_config(setting: Setting<'_>) -> Result<CostAwareConfig, ConfigError> {
+    let members = setting.members(&["size"])?;
+    Ok(match members.find("size") {
+        Some(size) => CostAwareConfig { size_bytes: size.bytes()? },
+        None => CostAwareConfig::default(),
+    })
+}
+
+fn scorer_tiers(setting: Setting<'_>) -> Result<Option<Vec<TierWeight>>, ConfigError> {
+    let members = setting.members(&["ScoringStrategy", "backendConfigs"])?;
+    if let Some(strategy) = members.find("ScoringStrategy") {
+        let name = strategy.text()?;
+        if name != "LongestPrefix" {
+            return Err(strategy.must_be("LongestPrefix"));
+        }
+    }
+    members.find("backendConfigs").map(tiers).transpose()
+}
+
+fn tiers(setting: Setting<'_>) -> Result<Vec<TierWeight>, ConfigError> {
+    setting.items()?.map(tier).collect()
+}
+
+fn tier(setting: Setting<'_>) -> Result<TierWeight, ConfigError> {
+    let path = setting.path.clone();
+    let members = setting.members(&["name", "weight"])?;
+    let required = |name: &str| {
+        let missing = || ConfigError::invalid(&format!("{path}.{name}"), "is missing".to_owned());
+        members.find(name).ok_or_else(missing)
+    };
+    let name = required("name")?.text()?.to_owned();
+    Ok(TierWeight { name, weight: required("weight")?.number()? })
+}
+
+/// One value and where it stands.
+struct Setting<'a> {
+    path: String,
+    value: &'a Value,
+}
+
+impl<'a> Setting<'a> {
+    fn root(value: &'a Value) -> Self {
+        Self { path: String::new(), value }
+    }
+
+    /// The members of an object, if each has one of these names, in whatever case, and none stands there twice.
+    fn members(self, names: &'static [&'static str]) -> Result<Members<'a>, ConfigError> {
+        // `null` leaves everything at its default, as in Go.
+        let object = match self.value {
+            Value::Object(object) => Some(object),
+            Value::Null => None,
+            _ => return Err(self.must_be("an object")),
+        };
+        let mut found: Vec<(&'static str, &Value)> = Vec::new();
+        for (written, value) in object.into_iter().flatten() {
+            let path = self.path_of(written);
+            let Some(name) = names.iter().find(|name| fold(name) == fold(written)) else {
+                let known = names.join(", ");
+                return Err(ConfigError::invalid(&path, format!("is none of {known}")));
+            };
+            if found.iter().any(|(other, _)| other == name) {
+                let problem = format!("{name} stands here twice, in different cases");
+                return Err(ConfigError::invalid(&path, problem));
+            }
+            found.push((name, value));
+        }
+        Ok(Members { path: self.path, found })
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    fn items(self) -> Result<impl Iterator<Item = Setting<'a>>, ConfigError> {
+        let Value::Array(items) = self.value else { return Err(self.must_be("an array")) };
+        Ok(items.iter().enumerate().map(move |(position, value)| Setting {
+            path: format!("{}[{position}]", self.path),
+            value,
+        }))
+    }
+
+    fn text(&self) -> Result<&'a str, ConfigError> {
+        self.value.as_str().ok_or_else(|| self.must_be("a text"))
+    }
+
+    fn boolean(&self) -> Result<bool, ConfigError> {
+        self.value.as_bool().ok_or_else(|| self.must_be("true or false"))
+    }
+
+    fn number(&self) -> Result<f64, ConfigError> {
+        self.value.as_f64().ok_or_else(|| self.must_be("a number"))
+    }
+
+    /// A number of things of which there is at least one.
+    fn count(&self) -> Result<usize, ConfigError> {
+        let count = self.value.as_u64().and_then(|count| usize::try_from(count).ok());
+        count.filter(|&count| count > 0).ok_or_else(|| self.must_be("a whole number of at least 1"))
+    }
+
+    fn bytes(&self) -> Result<u64, ConfigError> {
+        let bytes = self.value.as_str().and_then(units::bytes).filter(|&bytes| bytes > 0);
+        bytes.ok_or_else(|| self.must_be(r#"a size above 0, such as "2GiB""#))
+    }
+
+    fn duration(&self) -> Result<Duration, ConfigError> {
+        let duration = match self.value {
+            Value::String(text) => units::duration(text),
+            value => value
+                .as_i64()
+                .and_then(|nanoseconds| u64::try_from(nanoseconds).ok())
+                .map(Duration::from_nanos),
+        };
+        duration.ok_or_else(|| self.must_be(r#"nanoseconds or a duration such as "1m0s""#))
+    }
+
+    /// `None` for an empty text, which stands for the default in llm-d.
+    fn backend_type(&self) -> Result<Option<BackendType>, ConfigError> {
+        match self.text()? {
+            "" => Ok(None),
+            "redis" => Ok(Some(BackendType::Redis)),
+            "valkey" => Ok(Some(BackendType::Valkey)),
+            _ => Err(self.must_be("redis or valkey")),
+        }
+    }
+
+    /// The complaint that the value is not what it has to be. The value itself is not quoted: where a text belongs, it may
+    /// be a password.
+    fn must_be(&self, what: &str) -> ConfigError {
+        let path = if self.path.is_empty() { "the configuration" } else { &self.path };
+        ConfigError::invalid(path, format!("must be {what}"))
+    }
+}
+
+/// The members of an object by the names that they have in llm-d.
+struct Members<'a> {
+    path: String,
+    found: Vec<(&'static str, &'a Value)>,
+}
+
+impl<'a> Members<'a> {
+    fn value(&self, name: &str) -> Option<&'a Value> {
+        self.found.iter().find(|(found, _)| *found == name).map(|&(_, value)| value)
+    }
+
+    fn is_null(&self, name: &str) -> bool {
+        self.value(name).is_some_and(Value::is_null)
+    }
+
+    /// The member of this name, unless it is missing or `null`.
+    fn find(&self, name: &str) -> Option<Setting<'a>> {
+        let value = self.value(name).filter(|value| !value.is_null())?;
+        let path =
+            if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
+        Some(Setting { path, value })
+    }
+}

@@ -1,0 +1,316 @@
+use std::error::Error as _;
+
+use super::*;
+
+fn index_config(text: &str) -> IndexConfig {
+    text.parse().unwrap()
+}
+
+fn refused(text: &str) -> ConfigError {
+    text.parse::<IndexConfig>().unwrap_err()
+}
+
+/// The error of opening, and its causes from the outermost in.
+async fn open_error(config: &IndexConfig) -> (IndexError, Vec<String>) {
+    let Err(error) = config.open().await else { panic!("{config:?} was opened") };
+    let mut texts = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        texts.push(cause.to_string());
+        source = cause.source();
+    }
+    (error, texts)
+}
+
+#[test]
+fn what_is_missing_has_llm_ds_default() {
+    let config = index_config("{}");
+    assert_eq!(config, IndexConfig::default());
+    assert_eq!(config.in_memory, Some(InMemoryConfig { size: 100_000_000, pod_cache_size: 10 }));
+    assert_eq!(index_config("null"), config);
+    let config = index_config(r#"{"redisConfig":{},"valkeyConfig":{},"costAwareMemoryConfig":{}}"#);
+    assert_eq!(config.redis, Some(ServerConfig::redis("redis://127.0.0.1:6379")));
+    assert_eq!(config.valkey, Some(ServerConfig::valkey("valkey://127.0.0.1:6379")));
+    assert_eq!(config.cost_aware_memory, Some(CostAwareConfig { size_bytes: 2 << 30 }));
+    let config = index_config(r#"{"inMemoryConfig":{"podCacheSize":3}}"#);
+    assert_eq!(config.in_memory, Some(InMemoryConfig { size: 100_000_000, pod_cache_size: 3 }));
+}
+
+#[test]
+fn every_setting_is_read() {
+    let config = index_config(
+        r#"{
+            "inMemoryConfig": {"size": 5, "podCacheSize": 2},
+            "redisConfig": {"address": "10.0.0.1:6379", "backendType": "valkey", "enableRDMA": false},
+            "valkeyConfig": {"address": "valkey://v:1", "backendType": "valkey", "enableRDMA": true},
+            "costAwareMemoryConfig": {"size": "42 MB"},
+            "enableMetrics": true,
+            "metricsLoggingInterval": 60000000000
+        }"#,
+    );
+    let expected = IndexConfig {
+        in_memory: Some(InMemoryConfig { size: 5, pod_cache_size: 2 }),
+        redis: Some(ServerConfig {
+            backend_type: BackendType::Valkey,
+            ..ServerConfig::redis("10.0.0.1:6379")
+        }),
+        valkey: Some(ServerConfig { enable_rdma: true, ..ServerConfig::valkey("valkey://v:1") }),
+        cost_aware_memory: Some(CostAwareConfig { size_bytes: 42_000_000 }),
+        enable_metrics: true,
+        metrics_logging_interval: Duration::from_secs(60),
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn names_match_in_any_case_and_null_is_as_good_as_nothing() {
+    let config = index_config(
+        r#"{"VALKEYCONFIG":{"Address":"unix:///v.sock","BackendType":null,"enablerdma":null},
+            "enablemetrics":null,"InMemoryConfig":null}"#,
+    );
+    let expected = IndexConfig::valkey(ServerConfig::valkey("unix:///v.sock"));
+    assert_eq!(config, expected);
+    // The Kelvin sign is a capital K to Go.
+    let config = index_config("{\"val\u{212a}eyConfig\":{}}");
+    assert!(config.valkey.is_some());
+}
+
+#[test]
+fn an_interval_is_nanoseconds_or_a_text_as_in_go() {
+    let interval = |value: &str| {
+        index_config(&format!(r#"{{"metricsLoggingInterval":{value}}}"#)).metrics_logging_interval
+    };
+    assert_eq!(interval("1500"), Duration::from_nanos(1500));
+    assert_eq!(interval(r#""1m0s""#), Duration::from_secs(60));
+    assert_eq!(interval(r#""30s""#), Duration::from_secs(30));
+    for bad in ["-1", "1.5", r#""1 m""#, "true", r#""-1s""#] {
+        let error = refused(&format!(r#"{{"metricsLoggingInterval":{bad}}}"#));
+        assert_eq!(error.setting(), Some("metricsLoggingInterval"), "{bad}");
+    }
+}
+
+#[test]
+fn a_setting_that_is_not_known_is_named() {
+    let setting = |text: &str| refused(text).setting().map(str::to_owned).unwrap();
+    assert_eq!(setting(r#"{"valkeyconfg":{}}"#), "valkeyconfg");
+    assert_eq!(setting(r#"{"valkeyConfig":{"adress":"x"}}"#), "valkeyConfig.adress");
+    assert_eq!(setting(r#"{"inMemoryConfig":{"Size":1,"max":2}}"#), "inMemoryConfig.max");
+    assert_eq!(setting(r#"{"redisConfig":{"address":"a","Address":"b"}}"#), "redisConfig.address");
+    assert_eq!(
+        refused(r#"{"redisConfig":{"port":6379}}"#).to_string(),
+        "redisConfig.port: is none of address, backendType, enableRDMA"
+    );
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_named_and_not_quoted() {
+    let cases = [
+        (r"[]", "the configuration"),
+        (r#"{"valkeyConfig":"valkey://u:secret@h"}"#, "valkeyConfig"),
+        (r#"{"valkeyConfig":{"address":["secret"]}}"#, "valkeyConfig.address"),
+        (r#"{"valkeyConfig":{"enableRDMA":"secret"}}"#, "valkeyConfig.enableRDMA"),
+        (r#"{"redisConfig":{"backendType":"secret"}}"#, "redisConfig.backendType"),
+        (r#"{"inMemoryConfig":{"size":0}}"#, "inMemoryConfig.size"),
+        (r#"{"inMemoryConfig":{"size":-1}}"#, "inMemoryConfig.size"),
+        (r#"{"inMemoryConfig":{"podCacheSize":1.5}}"#, "inMemoryConfig.podCacheSize"),
+        (r#"{"inMemoryConfig":{"size":"10"}}"#, "inMemoryConfig.size"),
+        (r#"{"costAwareMemoryConfig":{"size":"secret"}}"#, "costAwareMemoryConfig.size"),
+        (r#"{"costAwareMemoryConfig":{"size":5}}"#, "costAwareMemoryConfig.size"),
+        (r#"{"enableMetrics":1}"#, "enableMetrics"),
+    ];
+    for (text, setting) in cases {
+        let error = refused(text);
+        assert_eq!(error.setting(), Some(setting), "{text}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn a_redis_under_valkey_config_is_a_contradiction() {
+    let error = refused(r#"{"valkeyConfig":{"backendType":"redis"}}"#);
+    assert_eq!(error.setting(), Some("valkeyConfig.backendType"));
+    assert!(error.to_string().contains("contradicts valkeyConfig"), "{error}");
+}
+
+#[test]
+fn a_syntax_error_has_a_line_and_a_column() {
+    let error = refused("{\n  \"valkeyConfig\": {,}\n}");
+    assert_eq!(error.position(), Some((2, 20)));
+    assert_eq!(error.setting(), None);
+    assert_eq!(error.to_string(), "line 2, column 20: key must be a string");
+}
+
+#[test]
+fn a_configuration_is_written_as_it_is_read() {
+    let config = IndexConfig {
+        valkey: Some(ServerConfig::valkey("valkey://h:1")),
+        cost_aware_memory: Some(CostAwareConfig { size_bytes: 42_000_000 }),
+        enable_metrics: true,
+        metrics_logging_interval: Duration::from_secs(60),
+        ..IndexConfig::default()
+    };
+    let text = serde_json::to_string(&config).unwrap();
+    assert_eq!(
+        text,
+        concat!(
+            r#"{"inMemoryConfig":{"size":100000000,"podCacheSize":10},"#,
+            r#""valkeyConfig":{"address":"valkey://h:1","backendType":"valkey","enableRDMA":false},"#,
+            r#""costAwareMemoryConfig":{"size":"42000000"},"enableMetrics":true,"metricsLoggingInterval":60000000000}"#
+        )
+    );
+    assert_eq!(index_config(&text), config);
+    let config: IndexerConfig =
+        r#"{"kvCacheBackendConfigs":[{"name":"disk","weight":0.25}]}"#.parse().unwrap();
+    assert_eq!(serde_json::to_string(&config).unwrap().parse(), Ok(config));
+}
+
+#[test]
+fn the_whole_indexer_config_is_read() {
+    let config: IndexerConfig = r#"{
+        "kvBlockIndexConfig": {"redisConfig": {"address": "redis://r:1"}, "inMemoryConfig": null},
+        "kvBlockScorerConfig": {"scoringStrategy": "LongestPrefix"},
+        "kvCacheBackendConfigs": [{"name": "gpu", "weight": 1}, {"name": "cpu", "weight": 0.5}],
+        "tokenizersPoolConfig": {"workersCount": 5}
+    }"#
+    .parse()
+    .unwrap();
+    assert_eq!(config.index, IndexConfig::redis(ServerConfig::redis("redis://r:1")));
+    assert_eq!(config.scorer(), LongestPrefixScorer::new([("gpu", 1.0), ("cpu", 0.5)]));
+    assert_eq!("{}".parse(), Ok(IndexerConfig::default()));
+    assert_eq!(IndexerConfig::default().scorer(), LongestPrefixScorer::default());
+}
+
+#[test]
+fn what_the_scorer_cannot_use_is_named() {
+    let setting = |text: &str| {
+        text.parse::<IndexerConfig>().unwrap_err().setting().map(str::to_owned).unwrap()
+    };
+    assert_eq!(
+        setting(r#"{"KVBlockScorerConfig":{"ScoringStrategy":"Random"}}"#),
+        "KVBlockScorerConfig.ScoringStrategy"
+    );
+    assert_eq!(
+        setting(r#"{"kvCacheBackendConfigs":[{"name":"gpu","weight":1},{"name":"cpu"}]}"#),
+        "kvCacheBackendConfigs[1].weight"
+    );
+    assert_eq!(
+        setting(r#"{"kvBlockIndexConfig":{"valkeyConfig":{"x":1}}}"#),
+        "kvBlockIndexConfig.valkeyConfig.x"
+    );
+    let both = r#"{"KVBlockScorerConfig":{"backendConfigs":[{"name":"gpu","weight":1}]},
+                   "kvCacheBackendConfigs":[{"name":"gpu","weight":WEIGHT}]}"#;
+    assert!(both.replace("WEIGHT", "1").parse::<IndexerConfig>().is_ok());
+    assert_eq!(setting(&both.replace("WEIGHT", "2")), "kvCacheBackendConfigs");
+}
+
+#[test]
+fn an_address_without_a_known_scheme_is_one_of_redis() {
+    let url = |address: &str| ServerConfig::redis(address).url();
+    assert_eq!(url("127.0.0.1:6379"), "redis://127.0.0.1:6379");
+    assert_eq!(url(":pass@host:1/2"), "redis://:pass@host:1/2");
+    assert_eq!(url(""), "redis://localhost:6379");
+    for known in ["redis://h", "rediss://h", "valkey://h", "valkeys://h", "unix:///s"] {
+        assert_eq!(url(known), known);
+    }
+    // Schemes are in lower case.
+    assert_eq!(url("VALKEY://h"), "redis://VALKEY://h");
+}
+
+#[test]
+fn the_environment_names_a_valkey_server() {
+    let read = |address: Option<&str>, rdma: Option<&str>| {
+        ServerConfig::from_variables(|name| match name {
+            "VALKEY_ADDR" => address.map(Into::into),
+            "VALKEY_ENABLE_RDMA" => rdma.map(Into::into),
+            other => panic!("{other} was asked for"),
+        })
+    };
+    let with_rdma =
+        |address: &str| ServerConfig { enable_rdma: true, ..ServerConfig::valkey(address) };
+    assert_eq!(read(None, None), Ok(None));
+    assert_eq!(read(Some(""), Some("false")), Ok(None));
+    assert_eq!(read(Some("h:1"), None), Ok(Some(ServerConfig::valkey("h:1"))));
+    assert_eq!(read(Some("h:1"), Some("True")), Ok(Some(with_rdma("h:1"))));
+    assert_eq!(read(None, Some("true")), Ok(Some(with_rdma("valkey://127.0.0.1:6379"))));
+    assert_eq!(read(Some("h:1"), Some("yes")).unwrap_err().setting(), Some("VALKEY_ENABLE_RDMA"));
+}
+
+#[test]
+fn debug_hides_what_may_be_a_password() {
+    let config = ServerConfig::valkey("valkey://user:p@ss@host:6379/1");
+    let shown = format!("{config:?}");
+    assert!(shown.contains("***@host:6379/1") && !shown.contains("ss@"), "{shown}");
+}
+
+#[tokio::test]
+async fn nothing_configured_is_an_error() {
+    let (error, texts) = open_error(&IndexConfig::empty()).await;
+    assert!(error.config_error().is_some());
+    assert_eq!(texts[1], "no valid index configuration provided");
+    let (_, texts) = open_error(&index_config(r#"{"inMemoryConfig":null}"#)).await;
+    assert_eq!(texts[1], "no valid index configuration provided");
+}
+
+#[tokio::test]
+async fn backends_take_precedence_in_llm_ds_order() {
+    let all = r#"{"inMemoryConfig":{},"redisConfig":{"enableRDMA":true},
+                  "valkeyConfig":{"enableRDMA":true},"costAwareMemoryConfig":{}}"#;
+    let mut config = index_config(all);
+    let mut settings = Vec::new();
+    for _ in 0..3 {
+        let (error, _) = open_error(&config).await;
+        settings.push(error.config_error().unwrap().setting().unwrap().to_owned());
+        if config.cost_aware_memory.take().is_none() && config.valkey.take().is_none() {
+            config.redis = None;
+        }
+    }
+    assert_eq!(
+        settings,
+        ["costAwareMemoryConfig", "valkeyConfig.enableRDMA", "redisConfig.enableRDMA"]
+    );
+    assert!(config.open().await.is_ok());
+}
+
+#[tokio::test]
+async fn rdma_is_refused_and_not_replaced_by_tcp() {
+    let config =
+        index_config(r#"{"valkeyConfig":{"address":"valkey://127.0.0.1:1","enableRDMA":true}}"#);
+    let (error, texts) = open_error(&config).await;
+    assert!(error.client_error().is_none());
+    assert!(texts[1].contains("RDMA is not available yet"), "{texts:?}");
+    assert!(texts[1].contains("TCP is not used in its place"), "{texts:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named_without_credentials() {
+    // Port 1 of the loopback interface: nothing listens there.
+    let config = IndexConfig::valkey(ServerConfig::valkey("valkey://user:secret@127.0.0.1:1"));
+    let (error, texts) = open_error(&config).await;
+    assert!(error.client_error().unwrap().is_connect());
+    assert_eq!(texts[..2], ["failed to create Valkey index", "failed to connect to valkey"]);
+    assert!(!format!("{texts:?} {error:?}").contains("secret"));
+    let config = IndexConfig::redis(ServerConfig::redis("127.0.0.1:1"));
+    let (_, texts) = open_error(&config).await;
+    assert_eq!(texts[..2], ["failed to create Redis index", "failed to connect to redis"]);
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_read_is_refused_without_credentials() {
+    for address in ["valkey://user:secret@host:notaport", "VALKEY://user:secret@host"] {
+        let (error, texts) = open_error(&IndexConfig::valkey(ServerConfig::valkey(address))).await;
+        assert_eq!(texts[1], "failed to parse valkey URL", "{texts:?}");
+        assert!(!format!("{texts:?} {error:?}").contains("secret"), "{texts:?}");
+    }
+}
+
+#[tokio::test]
+async fn encrypted_schemes_say_what_they_need() {
+    for (config, name) in [
+        (IndexConfig::valkey(ServerConfig::valkey("valkeys://127.0.0.1:1")), "valkey"),
+        (IndexConfig::redis(ServerConfig::redis("rediss://127.0.0.1:1")), "redis"),
+    ] {
+        let (_, texts) = open_error(&config).await;
+        assert_eq!(texts[1], format!("failed to connect to {name}"));
+        assert!(texts.iter().any(|text| text.contains("TLS is not built in")), "{texts:?}");
+    }
+}

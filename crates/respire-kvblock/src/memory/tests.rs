@@ -1,0 +1,340 @@
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn index(size: usize, pod_cache_size: usize) -> InMemoryIndex {
+    InMemoryIndex::new(InMemoryConfig { size, pod_cache_size }).unwrap()
+}
+
+fn hashes(numbers: impl IntoIterator<Item = u64>) -> Vec<BlockHash> {
+    numbers.into_iter().map(BlockHash).collect()
+}
+
+fn gpu(pod: &str) -> PodEntry {
+    PodEntry::new(pod, "gpu")
+}
+
+/// The pods that hold one key, in the order in which the index keeps them. Counts as a use of the key.
+async fn holders(index: &InMemoryIndex, key: u64) -> Vec<String> {
+    let found = index.lookup(&[BlockHash(key)], &PodSet::all()).await.unwrap();
+    found.entries(0).map(|entry| entry.pod_identifier.clone()).collect()
+}
+
+#[tokio::test]
+async fn a_full_index_forgets_the_key_that_was_longest_not_used() {
+    let index = index(2, 10);
+    index.add(None, &hashes([1]), &[gpu("a")]).await.unwrap();
+    index.add(None, &hashes([2]), &[gpu("a")]).await.unwrap();
+    index.add(None, &hashes([3]), &[gpu("a")]).await.unwrap();
+    assert!(holders(&index, 1).await.is_empty());
+    // A lookup is a use: 2 survives 3.
+    assert_eq!(holders(&index, 2).await, ["a"]);
+    index.add(None, &hashes([4]), &[gpu("a")]).await.unwrap();
+    assert_eq!(holders(&index, 2).await, ["a"]);
+    assert!(holders(&index, 3).await.is_empty());
+    // So is an add, of whatever entry.
+    index.add(None, &hashes([4]), &[gpu("b")]).await.unwrap();
+    index.add(None, &hashes([5]), &[gpu("a")]).await.unwrap();
+    assert!(holders(&index, 2).await.is_empty());
+    assert_eq!(holders(&index, 4).await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn keys_of_one_call_are_used_in_their_order() {
+    let index = index(2, 10);
+    index.add(None, &hashes([1, 2, 3]), &[gpu("a")]).await.unwrap();
+    assert!(holders(&index, 1).await.is_empty());
+    index.lookup(&hashes([3, 2]), &PodSet::all()).await.unwrap();
+    index.add(None, &hashes([4]), &[gpu("a")]).await.unwrap();
+    assert!(holders(&index, 3).await.is_empty());
+    assert_eq!(holders(&index, 2).await, ["a"]);
+}
+
+#[tokio::test]
+async fn a_full_key_forgets_the_entry_that_was_longest_not_added() {
+    let index = index(10, 2);
+    for pod in ["a", "b", "a", "c"] {
+        index.add(None, &hashes([1]), &[gpu(pod)]).await.unwrap();
+    }
+    assert_eq!(holders(&index, 1).await, ["a", "c"]);
+    index.add(None, &hashes([1]), &[gpu("d"), gpu("e"), gpu("f")]).await.unwrap();
+    assert_eq!(holders(&index, 1).await, ["e", "f"]);
+}
+
+#[tokio::test]
+async fn the_eleventh_pod_evicts_the_oldest_by_default() {
+    let index = InMemoryIndex::new(InMemoryConfig::default()).unwrap();
+    for pod in 0..11 {
+        index.add(None, &hashes([1]), &[gpu(&pod.to_string())]).await.unwrap();
+    }
+    let expected: Vec<String> = (1..11).map(|pod| pod.to_string()).collect();
+    assert_eq!(holders(&index, 1).await, expected);
+}
+
+#[tokio::test]
+async fn engine_keys_are_forgotten_in_the_order_of_use() {
+    let index = index(2, 10);
+    for key in [1, 2] {
+        index.add(Some(&hashes([100 + key])), &hashes([key]), &[gpu("a")]).await.unwrap();
+    }
+    assert_eq!(index.request_key(BlockHash(101)).await.unwrap(), BlockHash(1));
+    index.add(Some(&hashes([103])), &hashes([3]), &[gpu("a")]).await.unwrap();
+    assert!(index.request_key(BlockHash(102)).await.unwrap_err().is_not_found());
+    assert_eq!(index.request_key(BlockHash(101)).await.unwrap(), BlockHash(1));
+}
+
+#[tokio::test]
+async fn a_new_mapping_joins_those_that_still_hold_something() {
+    let index = index(10, 10);
+    index.add(Some(&hashes([100])), &hashes([1]), &[gpu("a")]).await.unwrap();
+    index.add(Some(&hashes([100])), &hashes([2]), &[gpu("b")]).await.unwrap();
+    assert_eq!(index.request_key(BlockHash(100)).await.unwrap(), BlockHash(2));
+    // The first mapping's entry is reached as well.
+    index.evict(&hashes([100]), KeyType::Engine, &[gpu("a")]).await.unwrap();
+    assert!(holders(&index, 1).await.is_empty());
+    assert_eq!(holders(&index, 2).await, ["b"]);
+    // What holds nothing is left behind, so that a list cannot grow for ever.
+    for key in 3..1000 {
+        index.add(Some(&hashes([100])), &hashes([key]), &[gpu("b")]).await.unwrap();
+        index.evict(&hashes([key]), KeyType::Request, &[gpu("b")]).await.unwrap();
+    }
+    index.add(Some(&hashes([100])), &hashes([2]), &[gpu("b")]).await.unwrap();
+    assert_eq!(index.state().engines.peek(&BlockHash(100)).unwrap().as_slice(), hashes([2]));
+}
+
+#[tokio::test]
+async fn an_answer_keeps_its_entries_when_their_numbers_are_used_anew() {
+    let index = index(10, 10);
+    index.add(None, &hashes([1]), &[gpu("a")]).await.unwrap();
+    let before = index.lookup(&hashes([1]), &PodSet::all()).await.unwrap();
+    index.evict(&hashes([1]), KeyType::Request, &[gpu("a")]).await.unwrap();
+    index.add(None, &hashes([1]), &[gpu("b")]).await.unwrap();
+    assert_eq!(**before.entries(0).next().unwrap(), gpu("a"));
+    assert_eq!(holders(&index, 1).await, ["b"]);
+    assert_eq!(index.state().entries.snapshot().len(), 1);
+}
+
+#[test]
+fn a_bound_of_zero_is_an_error_that_names_it() {
+    let refused = |size, pod_cache_size| {
+        InMemoryIndex::new(InMemoryConfig { size, pod_cache_size }).unwrap_err()
+    };
+    assert_eq!(refused(0, 1).setting(), Some("inMemoryConfig.size"));
+    assert_eq!(refused(1, 0).setting(), Some("inMemoryConfig.podCacheSize"));
+}
+
+/// The index as lists that are searched from end to end, the most recent last.
+#[derive(Debug, Default)]
+struct Model {
+    size: usize,
+    pod_cache_size: usize,
+    blocks: List<PodEntry>,
+    engines: List<BlockHash>,
+}
+
+/// What each key has, in an order.
+type List<T> = Vec<(BlockHash, Vec<T>)>;
+
+/// Takes the element with this key to the end of a list.
+fn used<T>(list: &mut Vec<(BlockHash, T)>, key: BlockHash) -> Option<&mut T> {
+    let at = list.iter().position(|(other, _)| *other == key)?;
+    let found = list.remove(at);
+    list.push(found);
+    list.last_mut().map(|(_, value)| value)
+}
+
+impl Model {
+    fn lookup(&mut self, keys: &[BlockHash], pods: &PodSet) -> Vec<(BlockHash, Vec<PodEntry>)> {
+        let mut found = Vec::new();
+        for &key in keys {
+            let Some(entries) = used(&mut self.blocks, key) else { break };
+            let mut entries = entries.clone();
+            entries.retain(|entry| pods.contains(&entry.pod_identifier));
+            if entries.is_empty() {
+                break;
+            }
+            found.push((key, entries));
+        }
+        found
+    }
+
+    fn add(&mut self, engine_keys: &[BlockHash], keys: &[BlockHash], entries: &[PodEntry]) {
+        for &key in keys {
+            if used(&mut self.blocks, key).is_none() {
+                if self.blocks.len() == self.size {
+                    self.blocks.remove(0);
+                }
+                self.blocks.push((key, Vec::new()));
+            }
+            let (_, held) = self.blocks.last_mut().unwrap();
+            for entry in entries {
+                held.retain(|other| other != entry);
+                held.push(entry.clone());
+                if held.len() > self.pod_cache_size {
+                    held.remove(0);
+                }
+            }
+        }
+        if engine_keys.is_empty() {
+            return;
+        }
+        let n = engine_keys.len().max(keys.len());
+        let mut new: Vec<(BlockHash, Vec<BlockHash>)> = Vec::new();
+        let mut last = None;
+        for i in 0..n {
+            let (engine, key) = (i * engine_keys.len() / n, keys[i * keys.len() / n]);
+            if last != Some(engine) {
+                new.push((engine_keys[engine], Vec::new()));
+            }
+            last = Some(engine);
+            new.last_mut().unwrap().1.push(key);
+        }
+        for (engine, new) in new {
+            if used(&mut self.engines, engine).is_none() {
+                if self.engines.len() == self.size {
+                    self.engines.remove(0);
+                }
+                self.engines.push((engine, Vec::new()));
+            }
+            let blocks = &self.blocks;
+            let mapped = &mut self.engines.last_mut().unwrap().1;
+            mapped.retain(|key| blocks.iter().any(|(held, _)| held == key) && !new.contains(key));
+            mapped.extend(new);
+        }
+    }
+
+    fn remove(&mut self, keys: &[BlockHash], entries: &[PodEntry]) {
+        self.blocks.retain_mut(|(key, held)| {
+            held.retain(|entry| !keys.contains(key) || !entries.contains(entry));
+            !held.is_empty()
+        });
+    }
+
+    fn evict_mapped(&mut self, keys: &[BlockHash], entries: &[PodEntry]) {
+        for key in keys {
+            let Some(at) = self.engines.iter().position(|(engine, _)| engine == key) else {
+                continue;
+            };
+            let mapped = self.engines[at].1.clone();
+            self.remove(&mapped, entries);
+            if !self.blocks.iter().any(|(held, _)| mapped.contains(held)) {
+                self.engines.remove(at);
+            }
+        }
+    }
+
+    fn clear(&mut self, pod: &str) {
+        self.blocks.retain_mut(|(_, held)| {
+            held.retain(|entry| entry.pod_identifier != pod);
+            !held.is_empty()
+        });
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Lookup(Vec<BlockHash>, Vec<String>),
+    Add(Vec<BlockHash>, Vec<BlockHash>, Vec<PodEntry>),
+    Evict(Vec<BlockHash>, KeyType, Vec<PodEntry>),
+    RequestKey(BlockHash),
+    Clear(String),
+}
+
+fn any_operation() -> impl Strategy<Value = Operation> {
+    let pod = || prop_oneof![Just("a"), Just("b"), Just("c"), Just("d")].prop_map(str::to_owned);
+    let entry = || {
+        (pod(), prop_oneof![Just("gpu"), Just("cpu")], any::<bool>(), prop::option::of(0..2_i64))
+            .prop_map(|(pod, tier, speculative, group)| PodEntry {
+                pod_identifier: pod,
+                device_tier: tier.to_owned(),
+                speculative,
+                group,
+            })
+    };
+    let key = || (0..8_u64).prop_map(BlockHash);
+    let keys = |least: usize| prop::collection::vec(key(), least..5);
+    let entries = || prop::collection::vec(entry(), 1..4);
+    prop_oneof![
+        3 => (keys(0), prop::collection::vec(pod(), 0..3))
+            .prop_map(|(keys, pods)| Operation::Lookup(keys, pods)),
+        4 => (keys(0), keys(1), entries()).prop_map(|(e, r, p)| Operation::Add(e, r, p)),
+        3 => (keys(1), prop_oneof![Just(KeyType::Engine), Just(KeyType::Request)], entries())
+            .prop_map(|(keys, kind, entries)| Operation::Evict(keys, kind, entries)),
+        1 => key().prop_map(Operation::RequestKey),
+        1 => pod().prop_map(Operation::Clear),
+    ]
+}
+
+/// Does the same to both and compares what they answer.
+async fn step(index: &InMemoryIndex, model: &mut Model, operation: Operation) {
+    match operation {
+        Operation::Lookup(keys, pods) => {
+            let pods: PodSet = pods.into_iter().collect();
+            let found = index.lookup(&keys, &pods).await.unwrap();
+            let found: Vec<_> = found
+                .iter()
+                .map(|(key, entries)| (key, entries.map(|entry| (**entry).clone()).collect()))
+                .collect();
+            assert_eq!(found, model.lookup(&keys, &pods));
+        }
+        Operation::Add(engine_keys, keys, entries) => {
+            index.add(Some(&engine_keys), &keys, &entries).await.unwrap();
+            model.add(&engine_keys, &keys, &entries);
+        }
+        Operation::Evict(keys, key_type, entries) => {
+            index.evict(&keys, key_type, &entries).await.unwrap();
+            match key_type {
+                KeyType::Request => model.remove(&keys, &entries),
+                KeyType::Engine => model.evict_mapped(&keys, &entries),
+            }
+        }
+        Operation::RequestKey(engine_key) => {
+            let expected =
+                used(&mut model.engines, engine_key).and_then(|mapped| mapped.last().copied());
+            assert_eq!(index.request_key(engine_key).await.ok(), expected);
+        }
+        Operation::Clear(pod) => {
+            index.clear(&pod).await.unwrap();
+            model.clear(&pod);
+        }
+    }
+}
+
+/// The whole of the index, the least recent first, without using any of it.
+fn contents(state: &State) -> (List<PodEntry>, List<BlockHash>) {
+    let table = state.entries.snapshot();
+    let entries = |holders: &Holders| {
+        holders.iter().map(|&id| (*table[id as usize]).clone()).collect::<Vec<_>>()
+    };
+    let mut blocks: Vec<_> =
+        state.blocks.iter().map(|(key, holders)| (*key, entries(holders))).collect();
+    let mut engines: Vec<_> =
+        state.engines.iter().map(|(key, mapped)| (*key, mapped.to_vec())).collect();
+    blocks.reverse();
+    engines.reverse();
+    (blocks, engines)
+}
+
+proptest! {
+    #[test]
+    fn any_operations_do_what_they_do_to_plain_lists(
+        size in 1..6_usize, pod_cache_size in 1..4_usize,
+        operations in prop::collection::vec(any_operation(), 1..80),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let index = index(size, pod_cache_size);
+            let mut model = Model { size, pod_cache_size, ..Model::default() };
+            for operation in operations {
+                step(&index, &mut model, operation).await;
+                let (blocks, engines) = contents(&index.state());
+                assert_eq!(blocks, model.blocks);
+                assert_eq!(engines, model.engines);
+                let distinct: HashSet<_> = model.blocks.iter().flat_map(|(_, held)| held).collect();
+                assert_eq!(index.state().entries.len(), distinct.len());
+            }
+        });
+    }
+}

@@ -1,0 +1,149 @@
+//! The index on a Valkey or Redis server, in llm-d's layout.
+//!
+//! | key | type | content |
+//! |---|---|---|
+//! | `<request key>` | hash | a field for each entry, see [`PodEntry`]; the values are empty |
+//! | `engine:<engine key>` | sorted set | the request keys, each with its position as its score |
+//!
+//! Hashes are unsigned decimal numbers. Up to v0.8 an engine key was a string with one request key: it is read, and
+//! becomes a sorted set when its engine key is added again.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use respire::{Client, Reply, ServerError};
+
+use crate::{BlockHash, Index, IndexError, KeyType, Lookup, PodEntry, PodSet};
+
+mod add;
+mod clear;
+mod evict;
+mod fields;
+mod keys;
+mod lookup;
+mod scripts;
+
+/// An index on a server, shared with every other process that uses the same database, llm-d's included.
+///
+/// What it writes is llm-d's layout of v0.9 and later, byte for byte; what it reads goes back to v0.5. It speaks RESP2
+/// and RESP3, to servers from version 4.0 on, and needs permission to run scripts to evict by engine key.
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use respire_kvblock::{BlockHash, Index, PodEntry, PodSet, ServerIndex};
+///
+/// let client = respire::Client::connect("valkey://127.0.0.1:6379").await?;
+/// let index = ServerIndex::new(client);
+/// let (engine, request) = (BlockHash(55269488), BlockHash(10633516));
+/// index.add(Some(&[engine]), &[request], &[PodEntry::new("10.0.0.1:8000", "gpu")]).await?;
+/// assert_eq!(index.lookup(&[request], &PodSet::all()).await?.len(), 1);
+/// # Ok(()) }
+/// ```
+///
+/// # Keys of others
+///
+/// A request key that holds something else than a hash is not held by anyone: a lookup ends there, an eviction passes it
+/// by, and both are counted in [`stats`](Self::stats). Only an [`add`](Index::add) to such a key fails. Nothing is ever
+/// overwritten or deleted but entries and mappings.
+///
+/// # Mappings that change
+///
+/// A sorted set keeps every request key that an engine key was ever mapped to, until the mapping is dropped.
+/// [`request_key`](Index::request_key) then answers the one with the highest score, and of several the last in
+/// dictionary order, which need not be the latest.
+#[derive(Debug)]
+pub struct ServerIndex {
+    client: Client,
+    fields: fields::FieldTable,
+    wrong_type_keys: AtomicU64,
+}
+
+/// What a [`ServerIndex`] has met since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// How often a key held a value of another type than the index keeps there.
+    pub wrong_type_keys: u64,
+}
+
+impl ServerIndex {
+    /// An index in the database that the client has selected. Nothing is sent yet.
+    pub fn new(client: Client) -> Self {
+        Self { client, fields: fields::FieldTable::default(), wrong_type_keys: AtomicU64::new(0) }
+    }
+
+    /// The client that the index uses.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// What the index has met so far.
+    pub fn stats(&self) -> ServerStats {
+        ServerStats { wrong_type_keys: self.wrong_type_keys.load(Ordering::Relaxed) }
+    }
+
+    /// Whether the reply says that a key is of another type than was expected; counts it if so.
+    fn is_wrong_type(&self, reply: &Reply) -> bool {
+        let wrong = reply.server_error().as_ref().is_some_and(names_wrong_type);
+        if wrong {
+            self.wrong_type_keys.fetch_add(1, Ordering::Relaxed);
+        }
+        wrong
+    }
+}
+
+/// The server's error, where the reply is one.
+fn refusal(reply: &Reply) -> Option<respire::Error> {
+    reply.value().error()?;
+    reply.clone().into_result().err()
+}
+
+fn names_wrong_type(error: &ServerError) -> bool {
+    error.code() == "WRONGTYPE"
+}
+
+#[async_trait]
+impl Index for ServerIndex {
+    async fn lookup(
+        &self,
+        request_keys: &[BlockHash],
+        pods: &PodSet,
+    ) -> Result<Lookup, IndexError> {
+        self.lookup_in_chunks(request_keys, pods).await
+    }
+
+    async fn add(
+        &self,
+        engine_keys: Option<&[BlockHash]>,
+        request_keys: &[BlockHash],
+        entries: &[PodEntry],
+    ) -> Result<(), IndexError> {
+        if request_keys.is_empty() || entries.is_empty() {
+            return Err(IndexError::invalid_input(IndexError::NOTHING_TO_ADD));
+        }
+        self.add_and_map(engine_keys.unwrap_or_default(), request_keys, entries).await
+    }
+
+    async fn evict(
+        &self,
+        keys: &[BlockHash],
+        key_type: KeyType,
+        entries: &[PodEntry],
+    ) -> Result<(), IndexError> {
+        if keys.is_empty() || entries.is_empty() {
+            return Err(IndexError::invalid_input(IndexError::NOTHING_TO_EVICT));
+        }
+        match key_type {
+            KeyType::Engine => self.evict_mapped(keys, entries).await,
+            KeyType::Request => self.remove(keys, entries, &[]).await,
+        }
+    }
+
+    async fn request_key(&self, engine_key: BlockHash) -> Result<BlockHash, IndexError> {
+        self.last_request_key(engine_key).await
+    }
+
+    async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError> {
+        self.clear_by_scan(pod_identifier).await
+    }
+}

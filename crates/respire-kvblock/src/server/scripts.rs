@@ -1,0 +1,129 @@
+//! The scripts that change several keys as one.
+
+use std::sync::OnceLock;
+
+use respire::{Client, Command, Pipeline, Reply};
+use sha1_smol::Sha1;
+
+use super::keys::Key;
+
+/// Drops engine keys whose request keys hold nothing any more.
+///
+/// Keys are declared, and a group is dropped only if the sorted set names just the request keys that were declared: one
+/// that another writer has mapped meanwhile keeps the mapping. A hash that exists has a field.
+pub(super) static PRUNE: Script = Script::new(
+    r"
+    -- KEYS: for each group an engine key and then its request keys. ARGV: how many request keys each group has.
+    local pruned, at = 0, 1
+    for _, size in ipairs(ARGV) do
+        local engine, first, last = KEYS[at], at + 1, at + tonumber(size)
+        at = last + 1
+        local kind = redis.call('TYPE', engine).ok
+        local empty = false
+        if kind == 'zset' then
+            empty = redis.call('ZCARD', engine) == last - first + 1
+        elseif kind == 'string' then
+            empty = first == last and redis.call('GET', engine) == KEYS[first]
+        end
+        for i = first, last do
+            if not empty then break end
+            empty = redis.call('TYPE', KEYS[i]).ok ~= 'hash'
+                and (kind == 'string' or redis.call('ZSCORE', engine, KEYS[i]) ~= false)
+        end
+        if empty then
+            pruned = pruned + redis.call('DEL', engine)
+        end
+    end
+    return pruned
+    ",
+);
+
+/// Maps an engine key that may be a string, as it was up to v0.8, and makes it a sorted set.
+///
+/// The request key that the string names stays mapped, in front of the new ones. 0 when the key is neither: then nothing
+/// is changed.
+pub(super) static MAP: Script = Script::new(
+    r"
+    -- KEYS[1]: the engine key. ARGV: scores and request keys in turn.
+    local engine = KEYS[1]
+    local kind = redis.call('TYPE', engine).ok
+    if kind == 'string' then
+        local old = redis.call('GET', engine)
+        if not string.find(old, '^%d+$') then return 0 end
+        redis.call('DEL', engine)
+        redis.call('ZADD', engine, -1, old)
+    elseif kind ~= 'zset' and kind ~= 'none' then
+        return 0
+    end
+    for i = 1, #ARGV, 2 do
+        redis.call('ZADD', engine, ARGV[i], ARGV[i + 1])
+    end
+    return 1
+    ",
+);
+
+/// A script, and the name under which a server remembers it.
+pub(super) struct Script {
+    source: &'static str,
+    digest: OnceLock<String>,
+}
+
+impl Script {
+    const fn new(source: &'static str) -> Self {
+        Self { source, digest: OnceLock::new() }
+    }
+
+    fn digest(&self) -> &str {
+        self.digest.get_or_init(|| Sha1::from(self.source).digest().to_string())
+    }
+}
+
+/// A call of a script.
+pub(super) struct Call {
+    script: &'static Script,
+    pub(super) keys: Vec<Key>,
+    pub(super) args: Vec<Vec<u8>>,
+}
+
+impl Call {
+    pub(super) fn new(script: &'static Script) -> Self {
+        Self { script, keys: Vec::new(), args: Vec::new() }
+    }
+
+    /// The call by the script's name, which a server that has not met the script refuses.
+    pub(super) fn by_digest(&self) -> Command {
+        self.command("EVALSHA", self.script.digest())
+    }
+
+    /// The call with the script itself, which the server remembers from then on.
+    fn by_source(&self) -> Command {
+        self.command("EVAL", self.script.source)
+    }
+
+    fn command(&self, name: &str, script: &str) -> Command {
+        Command::new(name)
+            .arg(script)
+            .arg(self.keys.len())
+            .args(self.keys.iter().map(AsRef::as_ref))
+            .args(&self.args)
+    }
+}
+
+/// Runs the calls whose reply is that the server does not know the script, and puts the new reply in its place.
+pub(super) async fn rerun_unknown(
+    client: &Client,
+    calls: &[Call],
+    replies: &mut [Reply],
+) -> Result<(), respire::Error> {
+    let unknown: Vec<usize> = (0..replies.len())
+        .filter(|&at| replies[at].server_error().is_some_and(|error| error.code() == "NOSCRIPT"))
+        .collect();
+    let mut pipeline = Pipeline::new();
+    for &at in &unknown {
+        pipeline.push(calls[at].by_source());
+    }
+    for (at, reply) in unknown.into_iter().zip(client.pipeline(pipeline).await?) {
+        replies[at] = reply;
+    }
+    Ok(())
+}
