@@ -24,6 +24,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use tempfile::TempDir;
 
 use crate::watchdog::Watchdog;
@@ -55,6 +57,11 @@ const OUTPUT_BYTES_MAX: u64 = 4096;
 /// The longest path of a Unix socket that every supported system accepts, in bytes: the smallest
 /// `sun_path` has 104, one of them for the final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 103;
+
+/// What is escaped in the URL of a socket's path: all but letters, digits and the marks that mean
+/// nothing there.
+const ESCAPED_IN_URLS: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Which of the two servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -171,7 +178,8 @@ impl LocalServer {
     /// The URL of the Unix socket, `unix:///…`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("unix://{}", self.socket.display())
+        let path = self.socket.as_os_str().as_bytes();
+        format!("unix://{}", percent_encode(path, ESCAPED_IN_URLS))
     }
 
     /// The URL of the TCP port, `redis://127.0.0.1:…`, when there is one.

@@ -64,6 +64,11 @@ impl Pod {
         self.blocks.contains(&block)
     }
 
+    /// The blocks that it holds, in no particular order.
+    pub fn blocks(&self) -> impl Iterator<Item = u64> {
+        self.blocks.iter().map(|(id, ())| *id)
+    }
+
     /// How many blocks it holds.
     #[must_use]
     pub fn len(&self) -> usize {

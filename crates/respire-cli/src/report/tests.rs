@@ -1,0 +1,63 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn tally() -> Tally {
+    Tally {
+        blocks: 7,
+        hit_blocks: 2,
+        adds: 5,
+        evicts: 1,
+        ttft_s: vec![0.3, 0.1, 0.2],
+        lookups: [3001, 1000, 2000].map(Duration::from_nanos).to_vec(),
+        requests_per_pod: vec![2, 0, 1],
+        verdict: Verdict { false_hits: 4, missed_blocks: 9 },
+    }
+}
+
+#[test]
+fn json_is_one_line_with_exactly_the_documented_fields_unrounded() {
+    let report = tally().report("memory", Route::RoundRobin).unwrap();
+    let json = report.to_json();
+    assert!(!json.contains('\n'));
+    let value: Value = serde_json::from_str(&json).unwrap();
+    let expected = json!({
+        "requests": 3,
+        "blocks": 7,
+        "block_hit_rate": 2.0 / 7.0,
+        "ttft_s": {"mean": (0.1 + 0.2 + 0.3) / 3.0, "p50": 0.2, "p90": 0.3},
+        "requests_per_pod": {"min": 0, "max": 2},
+        "adds": 5,
+        "evicts": 1,
+        "lookup_us": {"p50": 2.0, "p99": 3.001, "p999": 3.001},
+        "store": "memory",
+        "route": "round-robin",
+        "false_hits": 4,
+        "missed_blocks": 9,
+    });
+    assert_eq!(value, expected);
+    assert!(json.contains("0.2857142857142857"), "{json}");
+}
+
+#[test]
+fn a_report_needs_a_request() {
+    assert_eq!(Tally::default().report("memory", Route::Index), None);
+}
+
+#[test]
+fn a_report_is_clean_only_when_both_counters_are_zero() {
+    for (false_hits, missed_blocks, clean) in [(0, 0, true), (1, 0, false), (0, 1, false)] {
+        let verdict = Verdict { false_hits, missed_blocks };
+        let report = Tally { verdict, ..tally() }.report("memory", Route::Index).unwrap();
+        assert_eq!(report.is_clean(), clean);
+    }
+}
+
+#[test]
+fn the_table_shows_every_figure() {
+    let table = tally().report("memory", Route::Load).unwrap().to_string();
+    for text in ["memory", "load", "28.57 %", "0.200 s", "0 to 2", "2.0 µs", "3.0 / 3.0 µs"] {
+        assert!(table.contains(text), "{text} in\n{table}");
+    }
+    assert_eq!(table.lines().count(), 17, "\n{table}");
+}

@@ -1,0 +1,314 @@
+//! Which index a replay runs against, and how it is left behind.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use respire::{Address, Client, Command, Config, Pipeline};
+use respire_kvblock::{InMemoryConfig, InMemoryIndex, Index, ServerIndex};
+
+use crate::causes::with_causes;
+use crate::fleet::FleetSize;
+use crate::keys::Keys;
+use crate::local_server::{Flavour, LocalServer, LocalServerError};
+use crate::pod::Capacity;
+
+/// What the names of llm-d's engine keys begin with.
+const ENGINE_KEY_PREFIX: &[u8] = b"engine:";
+
+/// How many fields are removed in one round trip; each is some 100 bytes.
+const FIELDS_PER_REMOVAL: usize = 8192;
+
+/// Which index to use.
+#[derive(Debug, Clone)]
+pub enum StoreChoice {
+    /// A private server if one can be started, else memory.
+    Auto,
+    /// An index in this process.
+    Memory,
+    /// The server of these settings.
+    Server(Box<Config>),
+}
+
+/// An index, the names that a replay uses in it, and what it has written there.
+pub struct Store {
+    name: String,
+    notes: Vec<String>,
+    keys: Keys,
+    index: Arc<dyn Index>,
+    client: Option<Client>,
+    private: Option<LocalServer>,
+    fleet: FleetSize,
+    /// Every block that the index was ever told of.
+    written: HashSet<u64>,
+}
+
+impl Store {
+    /// Opens the index that was chosen, for a fleet of this size. `tag` keeps the keys of this
+    /// replay apart from others'.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached, or it already holds keys and `allow_non_empty` is not set.
+    pub async fn open(
+        choice: &StoreChoice,
+        fleet: FleetSize,
+        allow_non_empty: bool,
+        tag: u64,
+    ) -> Result<Self, StoreError> {
+        match choice {
+            StoreChoice::Auto => Self::private(fleet, tag).await,
+            StoreChoice::Memory => Ok(Self::memory(fleet, tag)),
+            StoreChoice::Server(config) => Self::server(config, fleet, allow_non_empty, tag).await,
+        }
+    }
+
+    /// An index in this process that holds whatever the fleet can hold.
+    #[must_use]
+    pub fn memory(fleet: FleetSize, tag: u64) -> Self {
+        let index = InMemoryIndex::new(memory_config(fleet)).expect("both bounds are above 0");
+        Self::new("memory".to_owned(), Arc::new(index), fleet, tag)
+    }
+
+    /// The first server that can be started, or memory; [`notes`](Self::notes) say which and why.
+    async fn private(fleet: FleetSize, tag: u64) -> Result<Self, StoreError> {
+        let mut notes = Vec::new();
+        for flavour in Flavour::ALL {
+            let start = tokio::task::spawn_blocking(move || LocalServer::start(flavour));
+            let server = match start.await {
+                Ok(Ok(server)) => server,
+                Ok(Err(error)) => {
+                    notes.push(with_causes(&error));
+                    continue;
+                }
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            };
+            let config = Config::new(Address::Unix(server.socket_path().to_owned()));
+            let client = Client::with_config(config).await.map_err(StoreError::Server)?;
+            let mut store = Self::over(flavour.program().to_owned(), client, fleet, tag);
+            notes.push(format!("started a private {}", flavour.program()));
+            (store.private, store.notes) = (Some(server), notes);
+            return Ok(store);
+        }
+        notes.push("there is no server to start, so the index is in memory".to_owned());
+        Ok(Self { notes, ..Self::memory(fleet, tag) })
+    }
+
+    async fn server(
+        config: &Config,
+        fleet: FleetSize,
+        allow_non_empty: bool,
+        tag: u64,
+    ) -> Result<Self, StoreError> {
+        let name = server_name(config);
+        let client = Client::with_config(config.clone()).await.map_err(StoreError::Server)?;
+        let held: u64 = client.query(Command::new("DBSIZE")).await.map_err(StoreError::Server)?;
+        if held > 0 && !allow_non_empty {
+            return Err(StoreError::NotEmpty { name, held });
+        }
+        Ok(Self::over(name, client, fleet, tag))
+    }
+
+    fn over(name: String, client: Client, fleet: FleetSize, tag: u64) -> Self {
+        let index = ServerIndex::new(client.clone());
+        let mut store = Self::new(name, Arc::new(index), fleet, tag);
+        store.client = Some(client);
+        store
+    }
+
+    fn new(name: String, index: Arc<dyn Index>, fleet: FleetSize, tag: u64) -> Self {
+        Self {
+            name,
+            notes: Vec::new(),
+            keys: Keys::new(tag),
+            index,
+            client: None,
+            private: None,
+            fleet,
+            written: HashSet::new(),
+        }
+    }
+
+    /// Puts something between the replay and its index, for tests of the oracle.
+    #[must_use]
+    pub fn wrap_index(mut self, wrap: impl FnOnce(Arc<dyn Index>) -> Arc<dyn Index>) -> Self {
+        self.index = wrap(self.index);
+        self
+    }
+
+    /// What the report calls it: `memory`, a private server's program, or a server's address.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What there is to say about the choice, a line each.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The size of fleet that it was opened for.
+    #[must_use]
+    pub fn fleet(&self) -> FleetSize {
+        self.fleet
+    }
+
+    /// The index itself.
+    #[must_use]
+    pub fn index(&self) -> &Arc<dyn Index> {
+        &self.index
+    }
+
+    /// The names that a replay uses in the index.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(crate) fn client(&self) -> Option<&Client> {
+        self.client.as_ref()
+    }
+
+    pub(crate) fn written(&self) -> &HashSet<u64> {
+        &self.written
+    }
+
+    /// To be called with each block before the index is told of it.
+    pub(crate) fn note_written(&mut self, blocks: &[u64]) {
+        self.written.extend(blocks);
+    }
+
+    /// Removes from a server what this replay has written there, or stops the server if it is
+    /// ours. Nothing else is touched: a key that others have written to as well keeps what is
+    /// theirs.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be reached or refuses; what was written may be left in part.
+    pub async fn close(mut self) -> Result<(), StoreError> {
+        if let Some(server) = self.private.take() {
+            let stop = tokio::task::spawn_blocking(|| server.stop());
+            return match stop.await {
+                Ok(result) => result.map_err(StoreError::Private),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            };
+        }
+        let Some(client) = &self.client else { return Ok(()) };
+        let fields: Vec<Vec<u8>> =
+            (0..self.fleet.pods).map(|pod| self.keys.pod_entry(pod).to_field()).collect();
+        let written: Vec<u64> = self.written.iter().copied().collect();
+        for blocks in written.chunks((FIELDS_PER_REMOVAL / fields.len().max(1)).max(1)) {
+            self.remove(client, blocks, &fields).await?;
+        }
+        Ok(())
+    }
+
+    /// A hash or a sorted set disappears with its last member, so that members are all there is
+    /// to remove.
+    async fn remove(
+        &self,
+        client: &Client,
+        blocks: &[u64],
+        fields: &[Vec<u8>],
+    ) -> Result<(), StoreError> {
+        let mut pipeline = Pipeline::new();
+        for id in blocks {
+            let request_key = self.keys.request_key(*id).to_string();
+            let engine_key = self.keys.engine_key(*id).to_string();
+            let engine_key = [ENGINE_KEY_PREFIX, engine_key.as_bytes()].concat();
+            pipeline.push(Command::new("HDEL").arg(&*request_key).args(fields));
+            pipeline.command(&[b"ZREM", &*engine_key, request_key.as_bytes()]);
+        }
+        for reply in client.pipeline(pipeline).await.map_err(StoreError::Server)? {
+            reply.into_result().map_err(StoreError::Server)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("name", &self.name)
+            .field("fleet", &self.fleet)
+            .field("written", &self.written.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The database holds keys.
+    #[error(
+        "the database at {name} already holds {held} keys: choose an empty one, or give \
+         --allow-non-empty to add this replay's keys to it for a while"
+    )]
+    NotEmpty {
+        /// The server's address.
+        name: String,
+        /// How many keys there are.
+        held: u64,
+    },
+    /// The server failed.
+    #[error("the server cannot be used")]
+    Server(#[source] respire::Error),
+    /// The private server could not be cleared away.
+    #[error("the private server was stopped, but not cleared away")]
+    Private(#[source] LocalServerError),
+}
+
+/// Room for everything, so that the oracle judges the index and not its size.
+fn memory_config(fleet: FleetSize) -> InMemoryConfig {
+    let size = match fleet.capacity {
+        // A pod exceeds its capacity for a moment, until what it dropped is evicted.
+        Capacity::Blocks(blocks) => blocks.get().saturating_mul(2).saturating_mul(fleet.pods),
+        Capacity::Unlimited => usize::MAX,
+    };
+    let default = InMemoryConfig::default();
+    InMemoryConfig {
+        size: size.max(default.size),
+        pod_cache_size: fleet.pods.max(default.pod_cache_size),
+    }
+}
+
+/// The address and the database, without credentials.
+fn server_name(config: &Config) -> String {
+    match config.database() {
+        0 => config.address().to_string(),
+        database => format!("{}, database {database}", config.address()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet(pods: usize, capacity: &str) -> FleetSize {
+        FleetSize { pods, capacity: capacity.parse().unwrap() }
+    }
+
+    #[test]
+    fn memory_has_room_for_the_fleet_and_never_less_than_its_default() {
+        let default = InMemoryConfig::default();
+        assert_eq!(memory_config(fleet(1, "1")), default);
+        let large = memory_config(fleet(200, "1000000"));
+        assert!(large.size >= 200 * 1_000_000, "{large:?}");
+        assert_eq!(large.pod_cache_size, 200);
+        assert_eq!(memory_config(fleet(1, "unlimited")).size, usize::MAX);
+        assert_eq!(memory_config(fleet(8, &usize::MAX.to_string())).size, usize::MAX);
+    }
+
+    #[test]
+    fn a_server_is_named_by_its_address_and_database_alone() {
+        for (url, name) in [
+            ("redis://user:secret@example:7000", "example:7000"),
+            ("valkey://:secret@example/2", "example:6379, database 2"),
+            ("unix:///run/x.sock", "/run/x.sock"),
+        ] {
+            assert_eq!(server_name(&url.parse().unwrap()), name);
+        }
+    }
+}
