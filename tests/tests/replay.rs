@@ -1,0 +1,507 @@
+//! The replay over its three stores: it finds what a trace contains, its oracle sees an index that
+//! is wrong, and it leaves a server as it found it.
+
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use indicatif::ProgressBar;
+use respire::{Address, Client, Command, Config};
+use respire_cli::fleet::FleetSize;
+use respire_cli::generate::Generator;
+use respire_cli::keys::Keys;
+use respire_cli::local_server::{Flavour, LocalServer};
+use respire_cli::pod::Capacity;
+use respire_cli::replay::{self, Options, ReplayError};
+use respire_cli::report::Report;
+use respire_cli::route::Route;
+use respire_cli::source::{Requests, Source};
+use respire_cli::store::{Store, StoreChoice, StoreError};
+use respire_cli::trace::{Request, TraceError};
+use respire_kvblock::{BlockHash, Index, IndexError, KeyType, Lookup, PodEntry, PodSet};
+use tokio_util::sync::CancellationToken;
+
+/// The tag of the replays here, so that a test knows their keys.
+const TAG: u64 = 42;
+
+/// A store and, where it has one, its server.
+struct Bench {
+    name: &'static str,
+    server: Option<LocalServer>,
+}
+
+impl Bench {
+    fn memory() -> Self {
+        Self { name: "memory", server: None }
+    }
+
+    fn server(flavour: Flavour) -> Self {
+        let server = LocalServer::start(flavour).expect("both servers are needed for the tests");
+        Self { name: flavour.program(), server: Some(server) }
+    }
+
+    fn all() -> [Self; 3] {
+        [Self::memory(), Self::server(Flavour::Valkey), Self::server(Flavour::Redis)]
+    }
+
+    fn config(&self) -> Option<Config> {
+        let server = self.server.as_ref()?;
+        Some(Config::new(Address::Unix(server.socket_path().to_owned())))
+    }
+
+    async fn open(&self, fleet: FleetSize, allow_non_empty: bool) -> Result<Store, StoreError> {
+        let choice = match self.config() {
+            Some(config) => StoreChoice::Server(Box::new(config)),
+            None => StoreChoice::Memory,
+        };
+        Store::open(&choice, fleet, allow_non_empty, TAG).await
+    }
+
+    async fn client(&self) -> Client {
+        Client::with_config(self.config().expect("a server's bench")).await.unwrap()
+    }
+
+    async fn keys_held(&self) -> u64 {
+        match &self.server {
+            Some(_) => self.client().await.query(Command::new("DBSIZE")).await.unwrap(),
+            None => 0,
+        }
+    }
+}
+
+fn fleet(pods: usize, capacity: &str) -> FleetSize {
+    FleetSize { pods, capacity: capacity.parse().unwrap() }
+}
+
+fn options(route: Route) -> Options {
+    Options { route, prefill_rate: 8000.0, writers: None }
+}
+
+fn with_writers(writers: usize) -> Options {
+    Options { writers: Some(writers.try_into().unwrap()), ..options(Route::Index) }
+}
+
+fn workload(requests: usize) -> Requests {
+    Box::new(Generator::new(7).take(requests).map(Ok))
+}
+
+/// Requests a second apart, one for each list of block ids.
+fn requests_of(blocks: &[&[u64]]) -> Requests {
+    let requests: Vec<Result<Request, TraceError>> = blocks
+        .iter()
+        .zip(0_u32..)
+        .map(|(ids, second)| Request {
+            timestamp_ms: f64::from(second) * 1000.0,
+            input_length: 512 * ids.len() as u64,
+            output_length: 1,
+            hash_ids: ids.to_vec(),
+        })
+        .map(Ok)
+        .collect();
+    Box::new(requests.into_iter())
+}
+
+async fn run(
+    options: &Options,
+    requests: Requests,
+    store: &mut Store,
+) -> Result<Report, ReplayError> {
+    let progress = ProgressBar::hidden();
+    replay::run(options, requests, store, &progress, &CancellationToken::new()).await
+}
+
+/// Opens, replays, closes.
+async fn replay_on(
+    bench: &Bench,
+    options: &Options,
+    fleet: FleetSize,
+    requests: Requests,
+) -> Report {
+    let mut store = bench.open(fleet, false).await.unwrap();
+    let report = run(options, requests, &mut store).await.unwrap();
+    store.close().await.unwrap();
+    assert_eq!(bench.keys_held().await, 0, "{} is left as it was found", bench.name);
+    report
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_stores_and_ways_of_writing_agree_with_the_pods_and_with_each_other() {
+    for route in [Route::Index, Route::Load, Route::RoundRobin] {
+        let mut reports = Vec::new();
+        for bench in Bench::all() {
+            let size = fleet(4, "700");
+            let report = replay_on(&bench, &options(route), size, workload(400)).await;
+            assert!(report.is_clean(), "{}: {report:?}", bench.name);
+            assert!(report.evicts > 0 && report.block_hit_rate > 0.0, "{report:?}");
+            let lookup_us = report.lookup_us;
+            assert!(lookup_us.p50 > 0.0 && lookup_us.p50 <= lookup_us.p99, "{report:?}");
+            reports.push(report);
+        }
+        let same = Report { lookup_us: reports[0].lookup_us, ..reports[0].clone() };
+        for report in reports {
+            let (lookup_us, store) = (same.lookup_us, same.store.clone());
+            assert_eq!(Report { lookup_us, store, ..report }, same);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_writers_leave_the_index_equal_to_the_pods() {
+    for bench in Bench::all() {
+        for writers in [1, 4] {
+            let size = fleet(6, "400");
+            let report = replay_on(&bench, &with_writers(writers), size, workload(400)).await;
+            assert!(report.is_clean(), "{}, {writers} writers: {report:?}", bench.name);
+            assert!(report.adds > report.evicts && report.evicts > 0, "{report:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_larger_than_a_pod_leaves_only_its_head_in_the_index() {
+    for bench in Bench::all() {
+        // The last request finds the two blocks that remained of the first.
+        let requests = || requests_of(&[&[1, 2, 3, 4], &[1, 2, 3]]);
+        for options in [options(Route::Index), with_writers(2)] {
+            let report = replay_on(&bench, &options, fleet(1, "2"), requests()).await;
+            assert!(report.is_clean(), "{}: {report:?}", bench.name);
+            assert_eq!((report.adds, report.evicts), (5, 3));
+            assert_eq!(report.block_hit_rate, 2.0 / 7.0);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_listed_twice_counts_as_listed_and_is_stored_once() {
+    for bench in Bench::all() {
+        let requests = requests_of(&[&[1, 2, 1], &[1, 2, 1]]);
+        let report =
+            replay_on(&bench, &options(Route::Index), fleet(1, "unlimited"), requests).await;
+        assert!(report.is_clean(), "{}: {report:?}", bench.name);
+        assert_eq!((report.blocks, report.adds), (6, 2));
+        assert_eq!(report.block_hit_rate, 0.5);
+    }
+}
+
+/// An index that swallows one call.
+struct Forgetful {
+    index: Arc<dyn Index>,
+    /// Which add, counted from 0, is answered with success and not carried out.
+    add: Option<usize>,
+    /// Likewise.
+    evict: Option<usize>,
+    adds: AtomicUsize,
+    evicts: AtomicUsize,
+}
+
+impl Forgetful {
+    fn wrap(
+        add: Option<usize>,
+        evict: Option<usize>,
+    ) -> impl FnOnce(Arc<dyn Index>) -> Arc<dyn Index> {
+        move |index| {
+            let (adds, evicts) = Default::default();
+            Arc::new(Self { index, add, evict, adds, evicts })
+        }
+    }
+}
+
+#[async_trait]
+impl Index for Forgetful {
+    async fn lookup(&self, keys: &[BlockHash], pods: &PodSet) -> Result<Lookup, IndexError> {
+        self.index.lookup(keys, pods).await
+    }
+
+    async fn add(
+        &self,
+        engine_keys: Option<&[BlockHash]>,
+        request_keys: &[BlockHash],
+        entries: &[PodEntry],
+    ) -> Result<(), IndexError> {
+        if self.add == Some(self.adds.fetch_add(1, Ordering::Relaxed)) {
+            return Ok(());
+        }
+        self.index.add(engine_keys, request_keys, entries).await
+    }
+
+    async fn evict(
+        &self,
+        keys: &[BlockHash],
+        key_type: KeyType,
+        entries: &[PodEntry],
+    ) -> Result<(), IndexError> {
+        if self.evict == Some(self.evicts.fetch_add(1, Ordering::Relaxed)) {
+            return Ok(());
+        }
+        self.index.evict(keys, key_type, entries).await
+    }
+
+    async fn request_key(&self, engine_key: BlockHash) -> Result<BlockHash, IndexError> {
+        self.index.request_key(engine_key).await
+    }
+
+    async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError> {
+        self.index.clear(pod_identifier).await
+    }
+}
+
+/// The counters after a replay on one pod of two blocks, with one call swallowed.
+async fn verdict(
+    bench: &Bench,
+    options: &Options,
+    blocks: &[&[u64]],
+    (add, evict): (Option<usize>, Option<usize>),
+) -> (u64, u64) {
+    let store = bench.open(fleet(1, "2"), false).await.unwrap();
+    let mut store = store.wrap_index(Forgetful::wrap(add, evict));
+    let report = run(options, requests_of(blocks), &mut store).await.unwrap();
+    store.close().await.unwrap();
+    assert_eq!(bench.keys_held().await, 0);
+    assert_eq!(report.is_clean(), report.false_hits == 0 && report.missed_blocks == 0);
+    (report.false_hits, report.missed_blocks)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oracle_of_lookups_sees_a_suppressed_add_and_a_suppressed_evict() {
+    let blocks: &[&[u64]] = &[&[1, 2], &[1, 2], &[3], &[1, 2]];
+    for bench in Bench::all() {
+        let options = options(Route::Index);
+        assert_eq!(verdict(&bench, &options, blocks, (None, None)).await, (0, 0));
+        // The pod holds 1 and 2, and the index is never told: the second request misses both, and
+        // the last one misses 1 again (2 had to make way for 3, and the index knows that).
+        let counters = verdict(&bench, &options, blocks, (Some(0), None)).await;
+        assert_eq!(counters, (0, 3), "{}: a suppressed add", bench.name);
+        // The index still has 2 after the pod has dropped it, as the last request shows.
+        let counters = verdict(&bench, &options, blocks, (None, Some(0))).await;
+        assert_eq!(counters, (1, 0), "{}: a suppressed evict", bench.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oracle_of_the_dump_sees_a_suppressed_add_and_a_suppressed_evict() {
+    let blocks: &[&[u64]] = &[&[1, 2], &[3]];
+    for bench in Bench::all() {
+        let options = with_writers(1);
+        assert_eq!(verdict(&bench, &options, blocks, (None, None)).await, (0, 0));
+        // The pod ends with 1 and 3.
+        let counters = verdict(&bench, &options, blocks, (Some(0), None)).await;
+        assert_eq!(counters, (0, 1), "{}: the add of 1 and 2", bench.name);
+        let counters = verdict(&bench, &options, blocks, (Some(1), None)).await;
+        assert_eq!(counters, (0, 1), "{}: the add of 3", bench.name);
+        let counters = verdict(&bench, &options, blocks, (None, Some(0))).await;
+        assert_eq!(counters, (1, 0), "{}: the evict of 2", bench.name);
+    }
+}
+
+/// An index that fails after some adds.
+struct Failing {
+    index: Arc<dyn Index>,
+    adds_left: AtomicUsize,
+}
+
+#[async_trait]
+impl Index for Failing {
+    async fn lookup(&self, keys: &[BlockHash], pods: &PodSet) -> Result<Lookup, IndexError> {
+        self.index.lookup(keys, pods).await
+    }
+
+    async fn add(
+        &self,
+        engine_keys: Option<&[BlockHash]>,
+        request_keys: &[BlockHash],
+        entries: &[PodEntry],
+    ) -> Result<(), IndexError> {
+        let left =
+            self.adds_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        // Without keys, an index answers with an error of its own.
+        let request_keys = if left.is_ok() { request_keys } else { &[] };
+        self.index.add(engine_keys, request_keys, entries).await
+    }
+
+    async fn evict(
+        &self,
+        keys: &[BlockHash],
+        key_type: KeyType,
+        entries: &[PodEntry],
+    ) -> Result<(), IndexError> {
+        self.index.evict(keys, key_type, entries).await
+    }
+
+    async fn request_key(&self, engine_key: BlockHash) -> Result<BlockHash, IndexError> {
+        self.index.request_key(engine_key).await
+    }
+
+    async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError> {
+        self.index.clear(pod_identifier).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_fails_ends_the_replay_and_the_keys_are_removed_all_the_same() {
+    let bench = Bench::server(Flavour::Valkey);
+    for options in [options(Route::Index), with_writers(3)] {
+        let store = bench.open(fleet(4, "500"), false).await.unwrap();
+        let mut store =
+            store.wrap_index(|index| Arc::new(Failing { index, adds_left: AtomicUsize::new(50) }));
+        let endless = Box::new(Generator::new(7).map(Ok));
+        let error = run(&options, endless, &mut store).await.unwrap_err();
+        assert!(matches!(error, ReplayError::Index(_)), "{error:?}");
+        assert!(bench.keys_held().await > 0);
+        store.close().await.unwrap();
+        assert_eq!(bench.keys_held().await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_ends_a_replay_under_way_and_its_keys_are_removed() {
+    let bench = Bench::server(Flavour::Redis);
+    for options in [options(Route::Index), with_writers(3)] {
+        let mut store = bench.open(fleet(4, "500"), false).await.unwrap();
+        let stop = CancellationToken::new();
+        let endless = Box::new(Generator::new(7).map(Ok)) as Requests;
+        let progress = ProgressBar::hidden();
+        let replaying = replay::run(&options, endless, &mut store, &progress, &stop);
+        let (outcome, ()) = tokio::join!(replaying, async {
+            while bench.keys_held().await < 100 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            stop.cancel();
+        });
+        assert!(matches!(outcome, Err(ReplayError::Interrupted)), "{outcome:?}");
+        store.close().await.unwrap();
+        assert_eq!(bench.keys_held().await, 0);
+        // Nothing was still under way that would write again.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(bench.keys_held().await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_with_keys_is_refused_unless_allowed() {
+    let bench = Bench::server(Flavour::Valkey);
+    let client = bench.client().await;
+    let (): () =
+        client.execute(Command::new("SET").arg("theirs").arg("1")).await.map(drop).unwrap();
+    let error = bench.open(fleet(1, "10"), false).await.unwrap_err();
+    assert!(matches!(error, StoreError::NotEmpty { held: 1, .. }), "{error:?}");
+    assert!(error.to_string().contains("--allow-non-empty"), "{error}");
+    bench.open(fleet(1, "10"), true).await.unwrap().close().await.unwrap();
+    let kept: String = client.query(Command::new("GET").arg("theirs")).await.unwrap();
+    assert_eq!(kept, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_keys_survive_even_where_they_share_a_name_with_the_replays() {
+    for flavour in Flavour::ALL {
+        let bench = Bench::server(flavour);
+        let client = bench.client().await;
+        let keys = Keys::new(TAG);
+        let request_key = keys.request_key(1).to_string();
+        let engine_key = format!("engine:{}", keys.engine_key(1));
+        // Another pod holds block 1 under the same names, and block 9 by itself; the
+        // rest is no index's at all.
+        let theirs = PodEntry::new("10.0.0.1:8000", "gpu").to_field();
+        for command in [
+            Command::new("HSET").arg(&*request_key).arg(&theirs).arg(""),
+            Command::new("ZADD").arg(&*engine_key).arg(0).arg("9"),
+            Command::new("HSET").arg("9").arg(&theirs).arg(""),
+            Command::new("ZADD").arg("engine:99").arg(0).arg("9"),
+            Command::new("SET").arg("text").arg("1"),
+            Command::new("RPUSH").arg("engine:~list").arg("1"),
+            Command::new("SADD").arg("7").arg("1"),
+        ] {
+            client.execute(command).await.unwrap();
+        }
+        let before = snapshot(&client).await;
+
+        for options in [options(Route::Index), with_writers(2)] {
+            let mut store = bench.open(fleet(2, "2"), true).await.unwrap();
+            let requests = requests_of(&[&[1, 2], &[1, 2], &[3, 4], &[1], &[5]]);
+            let report = run(&options, requests, &mut store).await.unwrap();
+            assert!(report.is_clean(), "{report:?}");
+            assert_ne!(snapshot(&client).await, before);
+            store.close().await.unwrap();
+            assert_eq!(snapshot(&client).await, before);
+        }
+    }
+}
+
+/// Every key with its serialised value, sorted.
+async fn snapshot(client: &Client) -> Vec<(String, Vec<u8>)> {
+    let mut keys: Vec<String> = client.query(Command::new("KEYS").arg("*")).await.unwrap();
+    keys.sort_unstable();
+    let mut dump = Vec::new();
+    for key in keys {
+        let value: Vec<u8> = client.query(Command::new("DUMP").arg(&*key)).await.unwrap();
+        dump.push((key, value));
+    }
+    dump
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_without_requests_is_an_error() {
+    let mut store = Bench::memory().open(fleet(1, "10"), false).await.unwrap();
+    let error = run(&options(Route::Index), requests_of(&[]), &mut store).await.unwrap_err();
+    assert!(matches!(error, ReplayError::NoRequests), "{error:?}");
+}
+
+/// The conversation trace, or `None` and a loud word about it.
+fn conversation_trace() -> Option<PathBuf> {
+    let path = std::env::var_os("RESPIRE_TRACE").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/conversation_trace.jsonl"),
+        PathBuf::from,
+    );
+    if path.is_file() {
+        return Some(path);
+    }
+    eprintln!(
+        "\n*** NOT CHECKED: the conversation trace is not there, neither where RESPIRE_TRACE says \
+         nor in ../shared/data. README says where it comes from. ***\n"
+    );
+    None
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finds_in_the_conversation_trace_what_it_contains_on_every_store() {
+    let Some(trace) = conversation_trace() else { return };
+    for bench in Bench::all() {
+        let (requests, expected) = Source::File(trace.clone()).open(None).unwrap();
+        assert_eq!(expected, Some(12_031));
+        let size = FleetSize { pods: 1, capacity: Capacity::Unlimited };
+        let report = replay_on(&bench, &options(Route::Index), size, requests).await;
+        assert!(report.is_clean(), "{}: {report:?}", bench.name);
+        assert_eq!((report.requests, report.blocks), (12_031, 288_500));
+        assert_eq!(format!("{:.5}", report.block_hit_rate), "0.36641");
+        assert_eq!((report.adds, report.evicts), (182_790, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routing_by_the_index_doubles_the_hit_rate_and_shortens_the_wait() {
+    let Some(trace) = conversation_trace() else { return };
+    let replay = async |bench: &Bench, route| {
+        let (requests, _) = Source::File(trace.clone()).open(None).unwrap();
+        let report = replay_on(bench, &options(route), fleet(8, "20000"), requests).await;
+        assert!(report.is_clean(), "{}: {report:?}", bench.name);
+        report
+    };
+    let load = replay(&Bench::memory(), Route::Load).await;
+    let round_robin = replay(&Bench::memory(), Route::RoundRobin).await;
+    for bench in Bench::all() {
+        let index = replay(&bench, Route::Index).await;
+        for other in [&load, &round_robin] {
+            assert!(index.block_hit_rate > 2.0 * other.block_hit_rate, "{}", bench.name);
+            assert!(index.ttft_s.mean < 0.8 * other.ttft_s.mean, "{}", bench.name);
+        }
+        assert_eq!(format!("{:.10}", index.block_hit_rate), "0.3268249567");
+        assert_eq!(format!("{:.10}", index.ttft_s.mean), "1.1624897556");
+        assert_eq!((index.adds, index.evicts), (194_211, 34_211));
+    }
+    // As the numbers above: what an independent implementation of the same rules has found.
+    assert_eq!(format!("{:.10}", load.ttft_s.mean), "1.5329969766");
+    assert_eq!(format!("{:.10}", round_robin.ttft_s.mean), "2.9037615327");
+}
