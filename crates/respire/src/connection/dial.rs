@@ -87,15 +87,13 @@ fn poll_exchange(
     handshake: &mut Handshake<'_>,
 ) -> Poll<Result<Progress, ConnectFailure>> {
     loop {
-        let mut sent = Ok(());
         while !flight.is_empty() {
             match transport.poll_send(cx, &[IoSlice::new(flight)]) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(count)) => flight.advance(count),
-                Poll::Ready(Err(error)) => {
-                    sent = Err(error);
-                    break;
-                }
+                // A server that refuses a client says why and closes. So the failure to send is not the end:
+                // receiving goes on to what was said, or to an end or error of its own.
+                Poll::Ready(Err(_)) => flight.clear(),
             }
         }
         while let Some(frame) = next_frame(decoder, received)? {
@@ -109,12 +107,7 @@ fn poll_exchange(
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(ConnectFailure::Closed)),
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(ConnectFailure::Io(error))),
-            // A server that refuses a client says why and closes, so what it said is read before the failure to send
-            // to it is told.
-            Poll::Pending => match sent {
-                Ok(()) => return Poll::Pending,
-                Err(error) => return Poll::Ready(Err(ConnectFailure::Io(error))),
-            },
+            Poll::Pending => return Poll::Pending,
         }
     }
 }

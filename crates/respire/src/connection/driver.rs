@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    io::IoSlice,
+    io::{self, IoSlice},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -134,6 +134,8 @@ pub(super) struct Driver<'a, T> {
     decoder: Decoder,
     received: BytesMut,
     sending: Outgoing,
+    /// Sending has failed for good; what the peer sent before may still be on its way.
+    send_failed: Option<io::Error>,
     clock: Clock,
     frames: Vec<Frame>,
     woken: Vec<Waker>,
@@ -157,6 +159,7 @@ impl<'a, T: Transport> Driver<'a, T> {
             decoder: established.decoder,
             received: established.received,
             sending: Outgoing::default(),
+            send_failed: None,
             clock: Clock::new(),
             frames: Vec::new(),
             woken: Vec::new(),
@@ -181,11 +184,13 @@ impl<'a, T: Transport> Driver<'a, T> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         for _ in 0..ROUNDS_A_TURN {
-            // Both directions have their turn, whatever the other one came to.
-            let (sent, received) = match (self.send(cx), self.receive(cx)) {
-                (_, Err(error)) | (Err(error), Ok(_)) => return Poll::Ready(error),
-                (Ok(sent), Ok(received)) => (sent, received),
+            // Both directions have their turn, whatever the other one came to. Receiving comes first: a request that
+            // is not sent because the end was noticed in time may be sent again elsewhere.
+            let received = match self.receive(cx) {
+                Ok(received) => received,
+                Err(error) => return Poll::Ready(self.end(error)),
             };
+            let sent = self.send(cx);
             self.clock.keep_deadlines(cx, self.connection);
             if sent == Turn::Busy || received == Turn::Busy {
                 continue;
@@ -194,7 +199,8 @@ impl<'a, T: Transport> Driver<'a, T> {
             if state.session.is_finished() {
                 return Poll::Ready(Error::closed("it is closed by the client"));
             }
-            if state.session.has_outgoing() && self.sending.is_empty() {
+            let can_send = self.sending.is_empty() && self.send_failed.is_none();
+            if can_send && state.session.has_outgoing() {
                 continue;
             }
             state.driver = Some(cx.waker().clone());
@@ -204,34 +210,42 @@ impl<'a, T: Transport> Driver<'a, T> {
         Poll::Pending
     }
 
-    fn send(&mut self, cx: &mut Context<'_>) -> Result<Turn, Error> {
+    fn send(&mut self, cx: &mut Context<'_>) -> Turn {
+        if self.send_failed.is_some() {
+            // Receiving goes on to the end, which is near.
+            return Turn::Idle;
+        }
         if self.sending.is_empty() {
             self.connection.state().session.take_outgoing(&mut self.sending);
             if self.sending.is_empty() {
-                return Ok(Turn::Idle);
+                return Turn::Idle;
             }
         }
         let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
         let count = self.sending.slices(&mut slices);
         match self.transport.poll_send(cx, &slices[..count]) {
-            Poll::Pending => Ok(Turn::Idle),
+            Poll::Pending => Turn::Idle,
             Poll::Ready(Ok(bytes)) => {
                 self.sending.advance(bytes);
                 self.connection.state().session.handle_sent(bytes);
-                Ok(Turn::Busy)
+                Turn::Busy
             }
             Poll::Ready(Err(error)) => {
-                // What the server sent before it closed still counts, and may say why it did.
-                let last = loop {
-                    match self.receive(cx) {
-                        Ok(Turn::Busy) => {}
-                        Ok(Turn::Idle) => break None,
-                        Err(error) => break Some(error),
-                    }
-                };
-                let said = last.filter(|error| error.server_error().is_some());
-                Err(said.unwrap_or_else(|| Error::closed_by("sending failed", error)))
+                self.send_failed = Some(error);
+                self.connection.state().session.lose_sending();
+                Turn::Busy
             }
+        }
+    }
+
+    /// Why the connection ended, where receiving ended with `error`. A server that refuses a client says so and closes;
+    /// a failure to send to it is only the echo of that, and tells less.
+    fn end(&mut self, error: Error) -> Error {
+        match self.send_failed.take() {
+            Some(failure) if error.server_error().is_none() => {
+                Error::closed_by("sending failed", failure)
+            }
+            _ => error,
         }
     }
 

@@ -115,11 +115,12 @@ impl Connection {
     pub(crate) async fn opened(&self) -> Result<Protocol, Error> {
         std::future::poll_fn(|cx| {
             let mut state = self.state();
-            if let Some(error) = &state.ended {
-                return Poll::Ready(Err(error.clone()));
-            }
+            // It may have opened and ended since; that is for the next request to find.
             if let Some(protocol) = state.protocol {
                 return Poll::Ready(Ok(protocol));
+            }
+            if let Some(error) = &state.ended {
+                return Poll::Ready(Err(error.clone()));
             }
             register(&mut state.awaiting_open, cx);
             Poll::Pending

@@ -379,6 +379,14 @@ impl Session {
         }
     }
 
+    /// Nothing more can be sent. What was may still be answered; the rest waits for [`fail`](Self::fail).
+    pub(crate) fn lose_sending(&mut self) {
+        if self.accepts() || matches!(self.phase, Phase::Draining) {
+            self.phase = Phase::Retired;
+            self.end_waiting(&Error::closed("sending failed"));
+        }
+    }
+
     /// The connection has ended: so does every request.
     pub(crate) fn fail(&mut self, error: &Error) {
         if let Phase::Closed(_) = self.phase {

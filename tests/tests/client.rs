@@ -1,0 +1,493 @@
+//! The client against real servers: every combination of server, transport and protocol.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use respire::{Bytes, Client, Command, Config, Error, Pipeline, Protocol, SendState};
+use respire_cli::local_server::{Flavour, LocalServer};
+
+const PROTOCOLS: [Protocol; 2] = [Protocol::Resp2, Protocol::Resp3];
+
+/// A private server; a missing one fails the test with the reason.
+fn server(flavour: Flavour, args: &[&str]) -> LocalServer {
+    LocalServer::builder(flavour)
+        .tcp()
+        .args(args)
+        .start()
+        .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()))
+}
+
+/// The ways to reach a server, by name.
+fn configs(server: &LocalServer) -> Vec<(String, Config)> {
+    let urls = [("unix", server.url()), ("tcp", server.tcp_url().expect("it has a port"))];
+    let mut configs = Vec::new();
+    for (transport, url) in urls {
+        for protocol in PROTOCOLS {
+            let config: Config = url.parse().expect("the server's URL is one of ours");
+            configs.push((format!("{transport} {protocol:?}"), config.with_protocol(protocol)));
+        }
+    }
+    configs
+}
+
+/// Runs a test against each server in each way.
+async fn everywhere<F: AsyncFn(Client, &str)>(test: F) {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &[]);
+        for (name, config) in configs(&server) {
+            let expected = config.protocol();
+            let client = Client::with_config(config).await.expect("the server is up");
+            assert_eq!(client.protocol(), Some(expected), "{name}");
+            client.execute(Command::new("FLUSHALL")).await.unwrap();
+            test(client, &format!("{flavour:?} {name}")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn values_come_back_as_they_went() {
+    everywhere(async |client, name| {
+        let binary: Vec<u8> = (0..=255).collect();
+        for value in [&b""[..], b"\r\n", &binary, &vec![b'x'; 3 << 20]] {
+            let reply = client.execute(Command::new("SET").arg("k").arg(value)).await.unwrap();
+            assert_eq!(reply.parse::<&str>().unwrap(), "OK", "{name}");
+            let got: Option<Bytes> = client.query(Command::new("GET").arg("k")).await.unwrap();
+            assert!(got.as_deref() == Some(value), "{name}");
+        }
+        let absent: Option<String> = client.query(Command::new("GET").arg("none")).await.unwrap();
+        assert_eq!(absent, None, "{name}");
+        client.execute(Command::new("HSET").arg("h").args(["a", "1", "b", "2"])).await.unwrap();
+        let hash: HashMap<String, i64> =
+            client.query(Command::new("HGETALL").arg("h")).await.unwrap();
+        assert_eq!(hash, HashMap::from([("a".to_owned(), 1), ("b".to_owned(), 2)]), "{name}");
+        let members: HashSet<String> = {
+            client.execute(Command::new("SADD").arg("s").args(["x", "y"])).await.unwrap();
+            let list: Vec<String> = client.query(Command::new("SMEMBERS").arg("s")).await.unwrap();
+            list.into_iter().collect()
+        };
+        assert_eq!(members, HashSet::from(["x".to_owned(), "y".to_owned()]), "{name}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_tasks_on_one_connection_each_get_their_own_reply() {
+    everywhere(async |client, name| {
+        let mut tasks = tokio::task::JoinSet::new();
+        for task in 0..1000_u32 {
+            let client = client.clone();
+            tasks.spawn(async move {
+                for round in 0..20_u32 {
+                    let nonce = format!("{task}.{round}");
+                    let echoed: String =
+                        client.query(Command::new("ECHO").arg(&nonce)).await.unwrap();
+                    assert_eq!(echoed, nonce);
+                }
+            });
+        }
+        while let Some(result) = tasks.join_next().await {
+            result.expect("every task got its own replies");
+        }
+        let clients: String = client
+            .query(Command::new("CLIENT").arg("LIST").arg("TYPE").arg("normal"))
+            .await
+            .unwrap();
+        let ours: i64 = client.query(Command::new("CLIENT").arg("ID")).await.unwrap();
+        assert!(clients.contains(&format!("id={ours} ")), "{name}");
+        assert_eq!(clients.lines().count(), 1, "{name}: all tasks shared one connection");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn futures_dropped_in_flight_shift_nobodys_reply() {
+    everywhere(async |client, name| {
+        let mut tasks = tokio::task::JoinSet::new();
+        for task in 0..200_u64 {
+            let client = client.clone();
+            tasks.spawn(async move {
+                for round in 0..50_u64 {
+                    let nonce = format!("{task}.{round}");
+                    let mut pipeline = Pipeline::new();
+                    pipeline.command(&["ECHO", &nonce]).command(&["ECHO", "second"]);
+                    let request = client.pipeline(pipeline);
+                    if (task + round) % 3 == 0 {
+                        // Dropped after anything between no poll and a complete reply.
+                        let patience = Duration::from_micros((task * 7 + round * 13) % 400);
+                        let _ = tokio::time::timeout(patience, request).await;
+                        continue;
+                    }
+                    let replies = request.await.unwrap();
+                    let texts: Vec<&str> =
+                        replies.iter().map(|reply| reply.parse().unwrap()).collect();
+                    assert_eq!(texts, [&nonce, "second"]);
+                }
+            });
+        }
+        while let Some(result) = tasks.join_next().await {
+            result.unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_error_is_a_reply_and_the_connection_lives_on() {
+    everywhere(async |client, name| {
+        let id: i64 = client.query(Command::new("CLIENT").arg("ID")).await.unwrap();
+        client.execute(Command::new("SET").arg("text").arg("x")).await.unwrap();
+        let error = client.execute(Command::new("INCR").arg("text")).await.unwrap_err();
+        assert_eq!(error.server_error().unwrap().code(), "ERR", "{name}");
+        assert_eq!(error.send_state(), SendState::Answered);
+        let error = client.execute(Command::new("HKEYS").arg("text")).await.unwrap_err();
+        assert_eq!(error.server_error().unwrap().code(), "WRONGTYPE", "{name}");
+        // The text of this one is not UTF-8.
+        let error = client.execute(Command::new(b"\xff\xfe").arg(b"\xe9")).await.unwrap_err();
+        assert!(error.server_error().unwrap().message().starts_with("unknown command"), "{name}");
+        let error = client.query::<i64>(Command::new("GET").arg("text")).await.unwrap_err();
+        assert!(error.server_error().is_none() && !error.is_closed(), "{name}: {error}");
+        let same: i64 = client.query(Command::new("CLIENT").arg("ID")).await.unwrap();
+        assert_eq!(id, same, "{name}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pipeline_has_a_reply_for_each_command() {
+    everywhere(async |client, name| {
+        let mut pipeline = Pipeline::new();
+        for at in 0..5000_u32 {
+            pipeline.push(Command::new("RPUSH").arg("l").arg(at));
+        }
+        pipeline.command(&["INCR", "l"]).command(&["LLEN", "l"]);
+        let replies = client.pipeline(pipeline).await.unwrap();
+        assert_eq!(replies.len(), 5002, "{name}");
+        assert_eq!(replies[4999].parse::<u32>().unwrap(), 5000, "{name}");
+        assert_eq!(replies[5000].server_error().unwrap().code(), "WRONGTYPE", "{name}");
+        assert!(replies[5000].parse::<i64>().is_err());
+        assert_eq!(replies[5001].parse::<u32>().unwrap(), 5000, "{name}");
+
+        let mut transaction = Pipeline::new();
+        transaction.command(&["MULTI"]).command(&["SET", "a", "1"]).command(&["INCR", "a"]);
+        transaction.command(&["EXEC"]);
+        let replies = client.pipeline(transaction).await.unwrap();
+        assert_eq!(replies[3].parse::<(String, i64)>().unwrap(), ("OK".to_owned(), 2), "{name}");
+        assert!(client.pipeline(Pipeline::new()).await.unwrap().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_value_makes_the_round_trip() {
+    everywhere(async |client, name| {
+        let client = client.with_command_timeout(Some(Duration::from_secs(60)));
+        let value: Vec<u8> = (0..32_u32 << 20).map(|at| (at % 251) as u8).collect();
+        client.execute(Command::new("SET").arg("k").arg(&value)).await.unwrap();
+        let got: Bytes = client.query(Command::new("GET").arg("k")).await.unwrap();
+        assert!(got == value, "{name}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_beyond_the_bounds_take_turns() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &[]);
+        let config = server.url().parse::<Config>().unwrap().with_in_flight_max(3, 200);
+        let client = Client::with_config(config).await.unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        for task in 0..100_usize {
+            let client = client.clone();
+            tasks.spawn(async move {
+                // Some are larger than the bound on bytes, some have more commands than the bound on those.
+                let nonce = "x".repeat(task * 10);
+                let echoed: String = client.query(Command::new("ECHO").arg(&nonce)).await.unwrap();
+                assert_eq!(echoed, nonce);
+                let mut pipeline = Pipeline::new();
+                for at in 0..task % 7 {
+                    pipeline.push(Command::new("ECHO").arg(at));
+                }
+                for (at, reply) in client.pipeline(pipeline).await.unwrap().iter().enumerate() {
+                    assert_eq!(reply.parse::<usize>().unwrap(), at);
+                }
+            });
+        }
+        tasks.join_all().await;
+    }
+}
+
+#[tokio::test]
+async fn the_handshake_sets_user_name_and_database() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &[]);
+        let admin = Client::connect(&server.url()).await.unwrap();
+        let user =
+            Command::new("ACL").arg("SETUSER").arg("app").args(["on", ">pw:/@#", "~*", "+@all"]);
+        admin.execute(user).await.unwrap();
+        let password = Command::new("CONFIG").arg("SET").arg("requirepass").arg("s3cret pass");
+        admin.execute(password).await.unwrap();
+        let tcp = server.tcp_url().unwrap();
+        let authority = tcp.strip_prefix("redis://").or(tcp.strip_prefix("valkey://")).unwrap();
+        for protocol in ["2", "3"] {
+            let url = format!(
+                "valkey://app:pw%3A%2F%40%23@{authority}/5?protocol={protocol}&client_name=router-1"
+            );
+            let client = Client::connect(&url).await.unwrap();
+            let user: String = client.query(Command::new("ACL").arg("WHOAMI")).await.unwrap();
+            assert_eq!(user, "app");
+            let info: String = client.query(Command::new("CLIENT").arg("INFO")).await.unwrap();
+            assert!(info.contains(" name=router-1 ") && info.contains(" db=5 "), "{info}");
+            assert!(info.contains(&format!(" resp={protocol}")), "{info}");
+            if flavour == Flavour::Valkey {
+                assert!(info.contains(" lib-name=respire "), "{info}");
+            }
+
+            let url = format!("redis://:s3cret%20pass@{authority}?protocol={protocol}");
+            let client = Client::connect(&url).await.unwrap();
+            let user: String = client.query(Command::new("ACL").arg("WHOAMI")).await.unwrap();
+            assert_eq!(user, "default");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_handshake_says_why_and_shows_no_credentials() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &["--requirepass", "right"]);
+        let tcp = server.tcp_url().unwrap();
+        let (_, authority) = tcp.split_once("://").unwrap();
+        for protocol in ["2", "3"] {
+            let refused = async |userinfo: &str, database: &str| {
+                let url = format!("redis://{userinfo}{authority}{database}?protocol={protocol}");
+                Client::connect(&url).await.expect_err("the handshake is refused")
+            };
+            let wrong = refused("hunter2:hunter2@", "").await;
+            assert!(wrong.is_connect() && !wrong.is_timeout());
+            assert_eq!(wrong.server_error().unwrap().code(), "WRONGPASS");
+            assert_eq!(wrong.send_state(), SendState::NotSent);
+            let mut shown = format!("{wrong:?} {wrong}");
+            let mut source = std::error::Error::source(&wrong);
+            while let Some(cause) = source {
+                shown += &format!("{cause:?} {cause}");
+                source = cause.source();
+            }
+            assert!(!shown.contains("hunter2"), "{shown}");
+
+            let range = refused(":right@", "/99").await;
+            assert!(range.server_error().unwrap().message().contains("out of range"));
+        }
+        // Without any password the handshake itself needs none in RESP2; the first command does.
+        let none = Client::connect(&tcp).await.expect_err("HELLO needs a password");
+        assert_eq!(none.server_error().unwrap().code(), "NOAUTH");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_hello_is_spoken_to_in_resp2() {
+    for flavour in Flavour::ALL {
+        for (args, userinfo) in [
+            (&["--rename-command", "HELLO", ""][..], ""),
+            (&["--rename-command", "HELLO", "", "--requirepass", "hunter2"], ":hunter2@"),
+        ] {
+            let server = server(flavour, args);
+            let tcp = server.tcp_url().unwrap();
+            let (_, authority) = tcp.split_once("://").unwrap();
+            let url = format!("redis://{userinfo}{authority}/3?client_name=old");
+            let client = Client::connect(&url).await.unwrap();
+            assert_eq!(client.protocol(), Some(Protocol::Resp2));
+            let info: String = client.query(Command::new("CLIENT").arg("INFO")).await.unwrap();
+            assert!(info.contains(" name=old ") && info.contains(" db=3 "), "{info}");
+            if !userinfo.is_empty() {
+                // The server quotes the arguments of a command that it does not know.
+                let url = format!("redis://:hunter3@{authority}");
+                let error = Client::connect(&url).await.unwrap_err();
+                assert!(!format!("{error:?}").contains("hunter"), "{error:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_server_says_so() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &["--maxclients", "1"]);
+        let first = Client::connect(&server.url()).await;
+        // The watch over the private server may hold a connection itself; then the first is refused already.
+        let error = match &first {
+            Ok(_) => Client::connect(&server.url()).await.expect_err("it is full"),
+            Err(error) => error.clone(),
+        };
+        assert!(error.is_connect());
+        assert_eq!(error.server_error().unwrap().message(), "max number of clients reached");
+    }
+}
+
+#[tokio::test]
+async fn tls_is_refused_in_words() {
+    for scheme in ["rediss", "valkeys"] {
+        let error = Client::connect(&format!("{scheme}://127.0.0.1:1")).await.unwrap_err();
+        let source = std::error::Error::source(&error).expect("it has a cause");
+        assert!(source.to_string().contains("TLS is not built into"), "{source}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_shared_connection_must_not_carry_is_refused_before_it_is_sent() {
+    everywhere(async |client, name| {
+        for words in [&["SELECT", "1"][..], &["BLPOP", "k", "0"], &["SUBSCRIBE", "c"], &["MULTI"]] {
+            let error = client.execute(Command::new(words[0]).args(&words[1..])).await.unwrap_err();
+            assert_eq!(error.send_state(), SendState::NotSent, "{name} {words:?}");
+            assert!(error.server_error().is_none(), "{name} {words:?}");
+        }
+        let pong: String = client.query(Command::new("PING")).await.unwrap();
+        assert_eq!(pong, "PONG");
+    })
+    .await;
+}
+
+/// What a task saw while its server was killed and restarted.
+#[derive(Default)]
+struct Seen {
+    answered: u64,
+    failed: u64,
+    slowest: Duration,
+}
+
+async fn load(client: Client, task: usize, until: Instant) -> Seen {
+    let mut seen = Seen::default();
+    for round in 0_u64.. {
+        let start = Instant::now();
+        if start >= until {
+            break;
+        }
+        let nonce = format!("{task}.{round}");
+        let outcome: Result<String, Error> = client.query(Command::new("ECHO").arg(&nonce)).await;
+        seen.slowest = seen.slowest.max(start.elapsed());
+        match outcome {
+            Ok(echoed) => {
+                assert_eq!(echoed, nonce);
+                seen.answered += 1;
+            }
+            Err(error) => {
+                assert!(error.is_closed() || error.is_connect() || error.is_timeout(), "{error:?}");
+                seen.failed += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+    seen
+}
+
+/// Whether the server answers before long. After a failed attempt requests fail at once for up to a second.
+async fn found_again(client: &Client) -> bool {
+    for _ in 0..1000 {
+        match client.query::<String>(Command::new("PING")).await {
+            Ok(pong) => return pong == "PONG",
+            Err(error) => assert!(error.is_connect() || error.is_closed(), "{error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    false
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_under_load_ends_requests_in_time_and_is_found_again() {
+    for flavour in Flavour::ALL {
+        let mut server = server(flavour, &[]);
+        for (name, config) in configs(&server) {
+            let timeout = Duration::from_secs(2);
+            let client =
+                Client::with_config(config.with_command_timeout(Some(timeout))).await.unwrap();
+            let until = Instant::now() + Duration::from_millis(1500);
+            let tasks: Vec<_> =
+                (0..50).map(|task| tokio::spawn(load(client.clone(), task, until))).collect();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            server.kill();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            server = tokio::task::spawn_blocking(move || {
+                server.restart().expect("the server starts again");
+                server
+            })
+            .await
+            .unwrap();
+            let mut all = Seen::default();
+            for task in tasks {
+                let seen = task.await.expect("every reply belonged to its request");
+                all.answered += seen.answered;
+                all.failed += seen.failed;
+                all.slowest = all.slowest.max(seen.slowest);
+            }
+            assert!(all.answered > 0 && all.failed > 0, "{flavour:?} {name}");
+            // Far beyond the deadline: this machine may be busy, and only a hang must fail.
+            assert!(all.slowest < timeout + Duration::from_secs(10), "{:?}", all.slowest);
+            assert!(found_again(&client).await, "{flavour:?} {name}: the server is found again");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restart_while_idle_costs_no_request() {
+    for flavour in Flavour::ALL {
+        let mut server = server(flavour, &[]);
+        let client = Client::connect(&server.tcp_url().unwrap()).await.unwrap();
+        for _ in 0..3 {
+            let pong: String = client.query(Command::new("PING")).await.unwrap();
+            assert_eq!(pong, "PONG");
+            server.kill();
+            server.restart().unwrap();
+            // The runtime was blocked meanwhile; it notices the end when it runs again.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn closing_waits_for_what_is_under_way() {
+    everywhere(async |client, name| {
+        let mut tasks = tokio::task::JoinSet::new();
+        for at in 0..100_u32 {
+            let client = client.clone();
+            tasks.spawn(async move { client.query::<u32>(Command::new("ECHO").arg(at)).await });
+        }
+        tokio::task::yield_now().await;
+        client.close().await;
+        let mut answered = 0;
+        while let Some(outcome) = tasks.join_next().await {
+            match outcome.unwrap() {
+                Ok(_) => answered += 1,
+                Err(error) => assert_eq!(error.send_state(), SendState::NotSent, "{name}"),
+            }
+        }
+        assert!(answered > 0, "{name}");
+        let error = client.execute(Command::new("PING")).await.unwrap_err();
+        assert!(error.is_closed() && error.send_state() == SendState::NotSent, "{name}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_dropped_leaves_no_connection() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &[]);
+        let watcher = Client::connect(&server.url()).await.unwrap();
+        for _ in 0..20 {
+            let client = Client::connect(&server.url()).await.unwrap();
+            client.execute(Command::new("PING")).await.unwrap();
+        }
+        let mut left = 0;
+        for _ in 0..200 {
+            let list: String = watcher
+                .query(Command::new("CLIENT").arg("LIST").arg("TYPE").arg("normal"))
+                .await
+                .unwrap();
+            left = list.lines().filter(|line| line.contains("cmd=ping")).count();
+            if left == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(left, 0, "{flavour:?}");
+    }
+}
