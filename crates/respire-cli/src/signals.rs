@@ -9,6 +9,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Turns SIGINT, SIGTERM and SIGHUP into a request to stop. A second one ends the process at once.
+///
+/// That a terminal is closed is treated like Ctrl-C, because the keys on a server have to go; the
+/// price is that `nohup` does not shield a replay.
 #[derive(Debug, Clone)]
 pub(crate) struct Signals {
     stop: CancellationToken,
