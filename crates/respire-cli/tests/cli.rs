@@ -357,6 +357,19 @@ fn a_database_with_keys_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+fn a_foreign_value_that_has_taken_a_keys_place_stays() {
+    let server = Server::start(Flavour::Valkey);
+    let url = server.url();
+    let running = Running::start(&["--store", &url], &[line(0, &[1, 2, 3])]);
+    server.wait_for_keys(6);
+    let taken = server.keys().into_iter().find(|key| !key.starts_with("engine:")).unwrap();
+    server.run(&["SET", &taken, "theirs"]);
+    let output = running.finish();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(server.keys(), [taken]);
+}
+
+#[test]
 fn another_database_of_the_same_server_is_its_own() {
     let server = Server::start(Flavour::Valkey);
     server.run(&["SET", "theirs", "1"]);
