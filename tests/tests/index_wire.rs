@@ -1,0 +1,472 @@
+//! What the index leaves on a server, byte for byte, and what it makes of what others have left there.
+//!
+//! The raw side is a plain socket: arguments go out as they stand here, and replies are compared as bytes.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers included")]
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixStream,
+    time::Duration,
+};
+
+use respire::{Client, Config, Protocol};
+use respire_cli::local_server::{Flavour, LocalServer};
+use respire_kvblock::{BlockHash, Index, KeyType, PodEntry, PodSet, ServerIndex};
+use respire_tests::index_suite::{cpu, gpu, hashes, holders, mapped};
+
+/// The field of `10.0.0.1:8000` in the tier `gpu`, as llm-d writes it.
+const FIELD: &str = r#"{"PodIdentifier":"10.0.0.1:8000","DeviceTier":"gpu","Speculative":false,"HasGroup":false,"GroupIdx":0}"#;
+
+const POD: &str = "10.0.0.1:8000";
+
+/// A connection that knows no more of the protocol than how to send a command.
+struct Raw {
+    stream: BufReader<UnixStream>,
+}
+
+impl Raw {
+    fn connect(server: &LocalServer) -> Self {
+        let stream = UnixStream::connect(server.socket_path()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self { stream: BufReader::new(stream) }
+    }
+
+    fn send(&mut self, args: &[&str]) {
+        let mut command = format!("*{}\r\n", args.len());
+        for arg in args {
+            command += &format!("${}\r\n{arg}\r\n", arg.len());
+        }
+        self.stream.get_mut().write_all(command.as_bytes()).unwrap();
+    }
+
+    /// Sends a command and compares the reply, which is on one line.
+    fn expect(&mut self, args: &[&str], reply: &str) {
+        self.send(args);
+        assert_eq!(self.line(), reply, "{args:?}");
+    }
+
+    /// Sends a command and compares the reply, which is an array of strings, in RESP2.
+    fn expect_strings(&mut self, args: &[&str], strings: &[&str]) {
+        self.send(args);
+        let mut expected = format!("*{}\r\n", strings.len());
+        for string in strings {
+            expected += &format!("${}\r\n{string}\r\n", string.len());
+        }
+        let mut found = vec![0; expected.len()];
+        self.stream.read_exact(&mut found).unwrap();
+        assert_eq!(String::from_utf8_lossy(&found), expected, "{args:?}");
+    }
+
+    /// Like [`expect_strings`](Self::expect_strings) for a reply in any order.
+    fn expect_set(&mut self, args: &[&str], strings: &[&str]) {
+        self.send(args);
+        let mut found: Vec<String> = (0..self.count('*')).map(|_| self.string()).collect();
+        found.sort();
+        let mut expected = strings.to_vec();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{args:?}");
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        line.trim_end_matches("\r\n").to_owned()
+    }
+
+    fn count(&mut self, kind: char) -> usize {
+        let line = self.line();
+        line.strip_prefix(kind).unwrap_or_else(|| panic!("{line}")).parse().unwrap()
+    }
+
+    fn string(&mut self) -> String {
+        let mut text = vec![0; self.count('$') + 2];
+        self.stream.read_exact(&mut text).unwrap();
+        text.truncate(text.len() - 2);
+        String::from_utf8(text).unwrap()
+    }
+
+    /// How often each command has been called, from the server's own count.
+    fn calls(&mut self, command: &str) -> usize {
+        self.send(&["INFO", "commandstats"]);
+        let stats = self.string();
+        let prefix = format!("cmdstat_{command}:calls=");
+        let calls = stats.lines().find_map(|line| line.strip_prefix(&prefix));
+        calls.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+    }
+}
+
+/// Runs a case on both servers, in both protocols, each time on an empty server.
+macro_rules! on_servers {
+    ($($(#[$doc:meta])* async fn $case:ident($index:ident, $raw:ident) $body:block)*) => {$(
+        $(#[$doc])*
+        #[test]
+        fn $case() {
+            on_servers(async |$index: ServerIndex, mut $raw: Raw| { $body; let _ = &mut $raw; });
+        }
+    )*};
+}
+
+fn on_servers(case: impl AsyncFn(ServerIndex, Raw)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for flavour in Flavour::ALL {
+        for protocol in [Protocol::Resp2, Protocol::Resp3] {
+            let server = LocalServer::start(flavour).unwrap();
+            runtime.block_on(async {
+                let config: Config = server.url().parse().unwrap();
+                let client = Client::with_config(config.with_protocol(protocol)).await.unwrap();
+                assert_eq!(client.protocol(), Some(protocol));
+                case(ServerIndex::new(client), Raw::connect(&server)).await;
+            });
+        }
+    }
+}
+
+/// The numbers of blocks that each pod holds from the first of these keys on.
+async fn prefix(index: &ServerIndex, keys: &[u64], pod: &str) -> usize {
+    let keys = hashes(keys.iter().copied());
+    let found = index.lookup(&keys, &PodSet::all()).await.unwrap();
+    found.prefix_lengths().get(pod).copied().unwrap_or(0)
+}
+
+async fn evict(index: &ServerIndex, engine: &[u64], entries: &[PodEntry]) {
+    let engine = hashes(engine.iter().copied());
+    index.evict(&engine, KeyType::Engine, entries).await.unwrap();
+}
+
+on_servers! {
+    async fn an_add_leaves_llm_ds_bytes(index, raw) {
+        let (engine, request) = (hashes([55_269_488]), hashes([9_540_012_594_951_042_066]));
+        index.add(Some(&engine), &request, &[gpu(POD)]).await.unwrap();
+        raw.expect(&["DBSIZE"], ":2");
+        raw.expect(&["TYPE", "9540012594951042066"], "+hash");
+        raw.expect_strings(&["HGETALL", "9540012594951042066"], &[FIELD, ""]);
+        raw.expect(&["TYPE", "engine:55269488"], "+zset");
+        raw.expect_strings(
+            &["ZRANGE", "engine:55269488", "0", "-1", "WITHSCORES"],
+            &["9540012594951042066", "0"],
+        );
+        raw.expect(&["TTL", "9540012594951042066"], ":-1");
+        raw.expect(&["TTL", "engine:55269488"], ":-1");
+    }
+
+    async fn every_entry_is_a_field_in_gos_escaping(index, raw) {
+        let entries = [
+            gpu("10.0.0.1:8000"),
+            cpu("a<b>&\"c\"\\/").with_speculative(),
+            PodEntry::new("line\u{2028}\u{2029}\n\u{7}\u{8}\u{c}\u{7f}é", "gpu").with_group(0),
+            gpu("10.0.0.1:8000").with_group(-7),
+        ];
+        index.add(None, &hashes([1]), &entries).await.unwrap();
+        raw.expect_set(
+            &["HKEYS", "1"],
+            &[
+                FIELD,
+                r#"{"PodIdentifier":"a\u003cb\u003e\u0026\"c\"\\/","DeviceTier":"cpu","Speculative":true,"HasGroup":false,"GroupIdx":0}"#,
+                concat!(
+                    r#"{"PodIdentifier":"line\u2028\u2029\n\u0007\b\f"#, "\u{7f}é",
+                    r#"","DeviceTier":"gpu","Speculative":false,"HasGroup":true,"GroupIdx":0}"#
+                ),
+                r#"{"PodIdentifier":"10.0.0.1:8000","DeviceTier":"gpu","Speculative":false,"HasGroup":true,"GroupIdx":-7}"#,
+            ],
+        );
+        raw.expect_strings(&["HVALS", "1"], &["", "", "", ""]);
+        raw.expect(&["DBSIZE"], ":1");
+    }
+
+    async fn scores_are_positions_within_an_engine_key(index, raw) {
+        let scores = ["ZRANGE", "engine:1", "0", "-1", "WITHSCORES"];
+        index.add(Some(&hashes([0, 1])), &hashes([10, 11, 12, 13, 14, 15]), &[gpu(POD)]).await.unwrap();
+        raw.expect_strings(&scores, &["13", "0", "14", "1", "15", "2"]);
+        index.add(Some(&hashes([2, 3, 4, 5])), &hashes([20, 21]), &[gpu(POD)]).await.unwrap();
+        for (engine, request) in [("2", "20"), ("3", "20"), ("4", "21"), ("5", "21")] {
+            let key = format!("engine:{engine}");
+            raw.expect_strings(&["ZRANGE", &key, "0", "-1", "WITHSCORES"], &[request, "0"]);
+        }
+    }
+
+    async fn an_eviction_leaves_nothing(index, raw) {
+        index.add(Some(&hashes([1, 2])), &hashes([11, 12]), &[gpu(POD), cpu(POD)]).await.unwrap();
+        evict(&index, &[1, 2], &[gpu(POD)]).await;
+        raw.expect(&["DBSIZE"], ":4");
+        raw.expect(&["HLEN", "11"], ":1");
+        evict(&index, &[2, 1], &[cpu(POD)]).await;
+        raw.expect(&["DBSIZE"], ":0");
+    }
+
+    /// Written the other way round, an eviction in between would drop the mapping of an entry that is about to come.
+    async fn entries_are_written_before_their_mappings(index, raw) {
+        raw.expect(&["MONITOR"], "+OK");
+        index.add(Some(&hashes([1, 2])), &hashes([11, 12]), &[gpu("a"), gpu("b")]).await.unwrap();
+        let mut names = Vec::new();
+        while names.len() < 4 {
+            let line = raw.line();
+            let quoted: Vec<_> = line.split('"').collect();
+            if quoted[1] == "HSET" || quoted[1] == "ZADD" {
+                names.push(format!("{} {}", quoted[1], quoted[3]));
+            }
+        }
+        assert_eq!(names, ["HSET 11", "HSET 12", "ZADD engine:1", "ZADD engine:2"]);
+    }
+
+    async fn a_lookup_stops_asking_soon_after_the_first_miss(index, raw) {
+        let keys = hashes(0..8000);
+        index.lookup(&keys, &PodSet::all()).await.unwrap();
+        assert_eq!(raw.calls("hkeys"), 64);
+        index.add(None, &keys[..100], &[gpu(POD)]).await.unwrap();
+        assert_eq!(index.lookup(&keys, &PodSet::all()).await.unwrap().len(), 100);
+        // The chunk with the end of the prefix, and one that was under way behind it.
+        assert!(raw.calls("hkeys") <= 64 + 64 + 256 + 1024, "{}", raw.calls("hkeys"));
+        index.add(None, &keys, &[gpu(POD)]).await.unwrap();
+        let before = raw.calls("hkeys");
+        assert_eq!(index.lookup(&keys, &PodSet::all()).await.unwrap().len(), 8000);
+        assert_eq!(raw.calls("hkeys") - before, 8000);
+    }
+
+    async fn an_event_takes_few_commands(index, raw) {
+        let (engine, request) = (hashes(0..64), hashes(100..164));
+        index.add(Some(&engine), &request, &[gpu("a"), gpu("b"), cpu("a")]).await.unwrap();
+        assert_eq!((raw.calls("hset"), raw.calls("zadd")), (64, 64));
+        index.evict(&engine, KeyType::Engine, &[gpu("a"), cpu("a")]).await.unwrap();
+        assert_eq!(raw.calls("zrange"), 64);
+        assert_eq!(raw.calls("hdel"), 64);
+        // Once in vain, because the server has not met the script, and once with it.
+        assert_eq!((raw.calls("evalsha"), raw.calls("eval")), (1, 1));
+        index.evict(&engine, KeyType::Engine, &[gpu("b")]).await.unwrap();
+        assert_eq!((raw.calls("evalsha"), raw.calls("eval")), (2, 1));
+        raw.expect(&["DBSIZE"], ":0");
+    }
+
+    async fn a_server_that_has_forgotten_the_scripts_is_told_again(index, raw) {
+        for _ in 0..3 {
+            index.add(Some(&hashes([1])), &hashes([11]), &[gpu(POD)]).await.unwrap();
+            evict(&index, &[1], &[gpu(POD)]).await;
+            raw.expect(&["DBSIZE"], ":0");
+            raw.expect(&["SCRIPT", "FLUSH"], "+OK");
+        }
+    }
+
+    async fn entries_of_every_version_are_read(index, raw) {
+        for (key, field) in [
+            ("1", FIELD),
+            ("2", "10.0.0.1:8000@gpu"),
+            ("3", "10.0.0.1:8000@gpu[speculative]"),
+            ("4", r#"{"PodIdentifier":"10.0.0.1:8000","DeviceTier":"gpu","Speculative":false,"HasGroup":false,"GroupIdx":0,"retrievalSpan":4}"#),
+            ("5", r#"{"PodIdentifier":"10.0.0.1:8000","DeviceTier":"gpu","Speculative":false,"HasGroup":true,"GroupIdx":2,"DataParallelRank":-1}"#),
+            ("6", r#"{ "podidentifier": "10.0.0.1:8000" }"#),
+        ] {
+            raw.expect(&["HSET", key, field, ""], ":1");
+        }
+        let found = index.lookup(&hashes(1..=6), &PodSet::all()).await.unwrap();
+        let entries: Vec<_> = found.iter().flat_map(|(_, entries)| entries).map(|e| (**e).clone()).collect();
+        let expected = [
+            gpu(POD),
+            gpu(POD),
+            gpu(POD).with_speculative(),
+            gpu(POD),
+            gpu(POD).with_group(2),
+            PodEntry::new(POD, ""),
+        ];
+        assert_eq!(entries, expected);
+        // The same entry in several spellings is one, and what is no entry is passed over.
+        raw.expect(&["HSET", "1", "10.0.0.1:8000@gpu", "", "garbage", "", r#"{"GroupIdx":1.0}"#, ""], ":3");
+        assert_eq!(holders(&index, 1).await, [gpu(POD)]);
+        raw.expect(&["HSET", "7", "garbage", ""], ":1");
+        assert_eq!(holders(&index, 7).await, []);
+    }
+
+    async fn engine_keys_of_every_version_are_read(index, raw) {
+        raw.expect(&["SET", "engine:1", "11"], "+OK");
+        raw.expect(&["ZADD", "engine:2", "0", "21", "1", "22"], ":2");
+        // Scores that count through the whole call, as up to v0.9.
+        raw.expect(&["ZADD", "engine:3", "6", "33", "7", "31", "8", "32"], ":3");
+        // Equal scores, after a key was mapped anew.
+        raw.expect(&["ZADD", "engine:4", "0", "5", "0", "41"], ":2");
+        for (engine, request) in [(1, 11), (2, 22), (3, 32), (4, 5)] {
+            assert_eq!(mapped(&index, engine).await, Some(request));
+        }
+        assert_eq!(mapped(&index, 5).await, None);
+        for (engine, value) in [(6, "model@77"), (7, "-1"), (8, "")] {
+            raw.expect(&["SET", &format!("engine:{engine}"), value], "+OK");
+            let error = index.request_key(BlockHash(engine)).await.unwrap_err();
+            assert!(error.is_foreign_data());
+            assert_eq!(error.to_string(), format!("invalid hash format: {value}"));
+        }
+        raw.expect(&["ZADD", "engine:9", "0", "x9"], ":1");
+        let error = index.request_key(BlockHash(9)).await.unwrap_err();
+        assert_eq!(error.to_string(), "invalid hash format: x9");
+    }
+
+    async fn an_eviction_deletes_every_spelling(index, raw) {
+        let spanned = FIELD.replace('}', r#","retrievalSpan":4}"#);
+        let speculative = "10.0.0.1:8000@gpu[speculative]";
+        let odd = r#"{"DeviceTier":"gpu","PodIdentifier":"10.0.0.1:8000"}"#;
+        for key in ["11", "12"] {
+            raw.expect(
+                &["HSET", key, FIELD, "", "10.0.0.1:8000@gpu", "", &spanned, "", odd, "", speculative, "", "garbage 10.0.0.1:8000", ""],
+                ":6",
+            );
+        }
+        raw.expect(&["ZADD", "engine:1", "0", "11"], ":1");
+        evict(&index, &[1], &[gpu(POD)]).await;
+        index.evict(&hashes([12]), KeyType::Request, &[gpu(POD)]).await.unwrap();
+        for key in ["11", "12"] {
+            raw.expect_set(&["HKEYS", key], &[speculative, "garbage 10.0.0.1:8000"]);
+        }
+        raw.expect(&["EXISTS", "engine:1"], ":1");
+        // Only what is left of a spelling of a later version keeps a key from being empty.
+        raw.expect(&["HSET", "13", &spanned, ""], ":1");
+        raw.expect(&["ZADD", "engine:3", "0", "13"], ":1");
+        evict(&index, &[3], &[gpu(POD)]).await;
+        raw.expect(&["EXISTS", "13", "engine:3"], ":0");
+    }
+
+    async fn an_eviction_searches_large_hashes_to_their_end(index, raw) {
+        let mut fill = vec!["HSET".to_owned(), "11".to_owned()];
+        for pod in 0..9000 {
+            fill.extend([format!("10.0.0.1:8000-{pod}@gpu"), String::new()]);
+        }
+        raw.expect(&fill.iter().map(String::as_str).collect::<Vec<_>>(), ":9000");
+        let odd = r#"{"DeviceTier":"gpu","PodIdentifier":"10.0.0.1:8000"}"#;
+        raw.expect(&["HSET", "11", odd, ""], ":1");
+        index.evict(&hashes([11]), KeyType::Request, &[gpu(POD)]).await.unwrap();
+        raw.expect(&["HEXISTS", "11", odd], ":0");
+        raw.expect(&["HLEN", "11"], ":9000");
+    }
+
+    async fn an_older_engine_key_is_evicted_through(index, raw) {
+        raw.expect(&["HSET", "11", "10.0.0.1:8000@gpu", "", "other@gpu", ""], ":2");
+        raw.expect(&["SET", "engine:1", "11"], "+OK");
+        evict(&index, &[1], &[gpu(POD)]).await;
+        raw.expect_strings(&["HKEYS", "11"], &["other@gpu"]);
+        raw.expect(&["GET", "engine:1"], "$2");
+        assert_eq!(raw.line(), "11");
+        evict(&index, &[1], &[gpu("other")]).await;
+        raw.expect(&["DBSIZE"], ":0");
+    }
+
+    async fn an_older_engine_key_becomes_a_sorted_set_when_it_is_added_again(index, raw) {
+        let scores = |key| ["ZRANGE", key, "0", "-1", "WITHSCORES"];
+        raw.expect(&["SET", "engine:1", "11"], "+OK");
+        raw.expect(&["SET", "engine:2", "12"], "+OK");
+        index.add(Some(&hashes([1, 2, 3])), &hashes([11, 22, 33]), &[gpu(POD)]).await.unwrap();
+        raw.expect_strings(&scores("engine:1"), &["11", "0"]);
+        // The request key of old stays mapped, and does not come last.
+        raw.expect_strings(&scores("engine:2"), &["12", "-1", "22", "0"]);
+        raw.expect_strings(&scores("engine:3"), &["33", "0"]);
+        assert_eq!(mapped(&index, 2).await, Some(22));
+        // And once more, when the server knows the script and the key is new already.
+        raw.expect(&["SET", "engine:4", "44"], "+OK");
+        index.add(Some(&hashes([1, 4])), &hashes([11, 44]), &[gpu(POD)]).await.unwrap();
+        raw.expect_strings(&scores("engine:1"), &["11", "0"]);
+        raw.expect_strings(&scores("engine:4"), &["44", "0"]);
+    }
+
+    async fn foreign_engine_keys_are_left_alone(index, raw) {
+        raw.expect(&["LPUSH", "engine:1", "x"], ":1");
+        raw.expect(&["SET", "engine:2", "not a hash"], "+OK");
+        for engine in [1, 2] {
+            let added = index.add(Some(&hashes([engine, 3])), &hashes([11, 33]), &[gpu(POD)]).await;
+            let error = added.unwrap_err();
+            assert!(error.is_foreign_data(), "{error:?}");
+            assert!(error.to_string().contains(&format!("engine:{engine}")), "{error}");
+            // The rest of the call was carried out.
+            assert_eq!(mapped(&index, 3).await, Some(33));
+            evict(&index, &[engine], &[gpu(POD)]).await;
+        }
+        raw.expect_strings(&["LRANGE", "engine:1", "0", "-1"], &["x"]);
+        raw.expect(&["STRLEN", "engine:2"], ":10");
+        assert!(index.request_key(BlockHash(1)).await.unwrap_err().client_error().is_some());
+        // A member that is no request key keeps its mapping, because nobody knows what it is for.
+        raw.expect(&["ZADD", "engine:4", "0", "44", "1", "x"], ":2");
+        index.add(None, &hashes([44]), &[gpu(POD)]).await.unwrap();
+        evict(&index, &[4], &[gpu(POD)]).await;
+        raw.expect(&["EXISTS", "44", "engine:4"], ":1");
+    }
+
+    async fn a_bad_request_key_is_a_miss_at_its_place_and_counted(index, raw) {
+        index.add(None, &hashes([1, 2, 3, 5]), &[gpu(POD)]).await.unwrap();
+        raw.expect(&["SET", "4", "x"], "+OK");
+        assert_eq!(prefix(&index, &[1, 2, 3, 4, 5], POD).await, 3);
+        assert_eq!(index.stats().wrong_type_keys, 1);
+        assert_eq!(prefix(&index, &[4, 1], POD).await, 0);
+        assert_eq!(index.stats().wrong_type_keys, 2);
+        raw.expect(&["LPUSH", "6", "x"], ":1");
+        assert_eq!(prefix(&index, &[6, 4], POD).await, 0);
+    }
+
+    async fn bad_request_keys_are_left_alone(index, raw) {
+        raw.expect(&["SET", "11", "x"], "+OK");
+        let added = index.add(Some(&hashes([1, 2])), &hashes([11, 12]), &[gpu(POD)]).await;
+        let error = added.unwrap_err();
+        assert!(error.is_foreign_data());
+        assert_eq!(
+            error.to_string(),
+            r#"the key "11" is taken by something that is not the index's"#
+        );
+        assert_eq!(holders(&index, 12).await, [gpu(POD)]);
+        evict(&index, &[1, 2], &[gpu(POD)]).await;
+        index.evict(&hashes([11]), KeyType::Request, &[gpu(POD)]).await.unwrap();
+        index.clear(POD).await.unwrap();
+        raw.expect(&["STRLEN", "11"], ":1");
+        // It holds no entry, so that the mapping to it is done with.
+        raw.expect(&["EXISTS", "engine:1", "engine:2", "12"], ":0");
+    }
+
+    async fn clear_deletes_every_spelling_and_nothing_else(index, raw) {
+        let keys = hashes(1000..4000);
+        index.add(Some(&keys), &keys, &[gpu(POD), cpu("other")]).await.unwrap();
+        let spanned = FIELD.replace('}', r#","retrievalSpan":4}"#);
+        raw.expect(&["HSET", "1", "10.0.0.1:8000@cpu[speculative]", "", &spanned, "", "garbage", ""], ":3");
+        raw.expect(&["HSET", "session", FIELD, ""], ":1");
+        raw.expect(&["HSET", "007", FIELD, ""], ":1");
+        raw.expect(&["HSET", "engine:~pods", FIELD, ""], ":1");
+        raw.expect(&["SET", "2", "x"], "+OK");
+        raw.expect(&["LPUSH", "3", "x"], ":1");
+        index.clear(POD).await.unwrap();
+        raw.expect_strings(&["HKEYS", "1"], &["garbage"]);
+        for key in ["1000", "1511", "1512", "3999"] {
+            raw.expect(&["HLEN", key], ":1");
+        }
+        for foreign in ["session", "007", "engine:~pods"] {
+            raw.expect_strings(&["HKEYS", foreign], &[FIELD]);
+        }
+        // 3,000 hashes, as many mappings, and six keys of others.
+        raw.expect(&["DBSIZE"], ":6006");
+        assert_eq!(prefix(&index, &(1000..4000).collect::<Vec<_>>(), "other").await, 3000);
+        index.clear("other").await.unwrap();
+        raw.expect(&["DBSIZE"], ":3006");
+    }
+
+    async fn pods_whose_names_are_not_utf8_are_read_with_replacements(index, raw) {
+        // What Go writes for the byte FF, and the byte itself.
+        let escaped = r#"{"PodIdentifier":"a\ufffdb","DeviceTier":"gpu","Speculative":false,"HasGroup":false,"GroupIdx":0}"#;
+        raw.expect(&["HSET", "1", escaped, ""], ":1");
+        raw.expect(&["EVAL", r"return redis.call('HSET', '1', 'a\255b@gpu', '')", "0"], ":1");
+        assert_eq!(holders(&index, 1).await, [gpu("a\u{fffd}b")]);
+        evict(&index, &[1], &[gpu("a\u{fffd}b")]).await;
+        index.evict(&hashes([1]), KeyType::Request, &[gpu("a\u{fffd}b")]).await.unwrap();
+        raw.expect(&["EXISTS", "1"], ":0");
+    }
+
+    /// A user without the permission to read is refused by the server: an error, not an empty answer.
+    async fn a_refusal_is_an_error_and_not_an_empty_answer(index, raw) {
+        index.add(Some(&hashes([1])), &hashes([11]), &[gpu(POD)]).await.unwrap();
+        raw.expect(&["ACL", "SETUSER", "default", "-hkeys", "-hdel", "-zrange", "-hset", "-scan"], "+OK");
+        let keys = hashes([11]);
+        let refusals = [
+            index.lookup(&keys, &PodSet::all()).await.err(),
+            index.add(None, &keys, &[gpu(POD)]).await.err(),
+            index.evict(&keys, KeyType::Request, &[gpu(POD)]).await.err(),
+            index.evict(&hashes([1]), KeyType::Engine, &[gpu(POD)]).await.err(),
+            index.request_key(BlockHash(1)).await.err(),
+            index.clear(POD).await.err(),
+        ];
+        for refusal in refusals {
+            let error = refusal.expect("the server has refused");
+            let refused = error.client_error().unwrap().server_error().unwrap();
+            assert_eq!(refused.code(), "NOPERM", "{error:?}");
+        }
+        raw.expect(&["HLEN", "11"], ":1");
+    }
+}
