@@ -255,10 +255,11 @@ impl Decoder {
         if self.tape.entries.is_empty() {
             return outcome;
         }
-        let unfinished = self.tape.nodes.split_off(first);
         let bytes = self.split(src, end);
         let tape = self.pool.seal(&mut self.tape);
-        self.tape.nodes.extend_from_slice(&unfinished);
+        // The sealed tape keeps them as well, where no frame refers to them.
+        let unfinished = tape.nodes.get(first..).unwrap_or_default();
+        self.tape.nodes.extend_from_slice(unfinished);
         Ok(Batch::new(bytes, tape))
     }
 }

@@ -115,3 +115,6 @@ fn after_digits(text: &[u8]) -> Option<&[u8]> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if digits == 0 { None } else { text.get(digits..) }
 }
+
+#[cfg(test)]
+mod tests;

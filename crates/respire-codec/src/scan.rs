@@ -22,6 +22,15 @@ use crate::limits::Limits;
 use crate::number::{bytes_before_control, digits_before_other, load_word, parse_integer};
 use crate::tape::{self, Node};
 
+/// Counts bytes and nodes that were looked at, for the tests that hold the work
+/// to be linear. Nothing in any other build.
+#[cfg(not(test))]
+#[inline(always)]
+fn tally(_: usize) {}
+
+#[cfg(test)]
+use tests::tally;
+
 const CR: u8 = b'\r';
 const LF: u8 = b'\n';
 
@@ -171,6 +180,7 @@ impl Scanner {
         let mut level = self.level;
         let mut pending = self.pending;
         let stop = loop {
+            tally(1);
             let Some(&tag) = buf.get(pos) else { break Stop::More(1) };
             let unit = if level.kind == Kind::StreamedString {
                 self.chunk(buf, pos, &mut level)
@@ -288,6 +298,7 @@ impl Scanner {
         let mut taken = nodes.split_off(first + push.node as usize);
         let start = taken.first().map_or(0, |node| node.off);
         let mut at = 0;
+        tally(taken.len());
         while let Some(node) = taken.get_mut(at) {
             // The second node of an aggregate holds lengths, which do not move.
             at += tape::width(buf, node.off as usize);
@@ -360,6 +371,7 @@ impl Scanner {
         let window = buf.len().min(limit);
         let from = start.max(self.searched);
         let unsearched = buf.get(from..window).unwrap_or_default();
+        tally(unsearched.len());
         let Some(found) = memchr2(CR, LF, unsearched) else {
             if window == limit {
                 return Err(fault(buf, pos, pos, Reason::LineTooLong));
@@ -664,6 +676,7 @@ fn header(buf: &[u8], pos: usize, digits_max: u8) -> Result<(u64, usize), Stop> 
     if at == start && at < buf.len() {
         return Err(fault(buf, pos, at, Reason::MalformedLength));
     }
+    tally(at - start);
     Ok((value, fixed(buf, pos, at, b"\r\n", Reason::MalformedLength)?))
 }
 
@@ -748,6 +761,7 @@ fn integer_slow(buf: &[u8], pos: usize, digits_max: u8) -> Result<Unit, Stop> {
         }
         at += 1;
     }
+    tally(at - start);
     if at == digits && at < buf.len() {
         return Err(fault(buf, pos, at, Reason::MalformedInteger));
     }
@@ -758,3 +772,6 @@ fn integer_slow(buf: &[u8], pos: usize, digits_max: u8) -> Result<Unit, Stop> {
     }
     scalar(end)
 }
+
+#[cfg(test)]
+mod tests;

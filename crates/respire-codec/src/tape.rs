@@ -123,3 +123,6 @@ impl TapePool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

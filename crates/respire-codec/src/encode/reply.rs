@@ -52,30 +52,43 @@ pub fn reply(
     outcome
 }
 
+/// Knows where in a value the walk is, and refuses pushes in a wrong place.
+#[derive(Default)]
+struct Place {
+    depth: usize,
+    after_attributes: bool,
+}
+
+impl Place {
+    fn step<S>(&mut self, event: &Event<S>) -> Result<(), EncodeError> {
+        let described = self.after_attributes;
+        self.after_attributes = matches!(event, Event::EndAttributes);
+        match event {
+            Event::Begin(Kind::Push, _) if described => Err(EncodeError::AttributedPush),
+            Event::Begin(Kind::Push, _) if self.depth > 0 => Err(EncodeError::NestedPush),
+            Event::Begin(..) | Event::BeginAttributes(_) => {
+                self.depth += 1;
+                Ok(())
+            }
+            Event::End(_) | Event::EndAttributes => {
+                self.depth -= 1;
+                Ok(())
+            }
+            Event::Scalar(_) => Ok(()),
+        }
+    }
+}
+
 fn reply_resp3(dst: &mut BytesMut, value: &OwnedValue) -> Result<(), EncodeError> {
-    let mut depth = 0usize;
-    let mut described = false;
+    let mut place = Place::default();
     for event in value.walk() {
+        place.step(&event)?;
         match event {
             Event::Scalar(scalar) => scalar_resp3(dst, &scalar.view())?,
-            Event::Begin(kind, entries) => {
-                if kind == Kind::Push && described {
-                    return Err(EncodeError::AttributedPush);
-                }
-                if kind == Kind::Push && depth > 0 {
-                    return Err(EncodeError::NestedPush);
-                }
-                header(dst, aggregate_tag(kind), entries);
-            }
+            Event::Begin(kind, entries) => header(dst, aggregate_tag(kind), entries),
             Event::BeginAttributes(pairs) => header(dst, b'|', pairs),
             Event::End(_) | Event::EndAttributes => {}
         }
-        match event {
-            Event::Begin(..) | Event::BeginAttributes(_) => depth += 1,
-            Event::End(_) | Event::EndAttributes => depth -= 1,
-            Event::Scalar(_) => {}
-        }
-        described = matches!(event, Event::EndAttributes);
     }
     Ok(())
 }
@@ -106,27 +119,20 @@ fn scalar_resp3(dst: &mut BytesMut, value: &Value<'_>) -> Result<(), EncodeError
 }
 
 fn reply_resp2(dst: &mut BytesMut, value: &OwnedValue) -> Result<(), EncodeError> {
-    let mut depth = 0usize;
+    let mut place = Place::default();
     // Attributes have no form in RESP2. Nothing is written inside of them.
-    let mut unseen = 0usize;
-    let mut described = false;
+    let mut attributes = 0usize;
     for event in value.walk() {
+        place.step(&event)?;
         match event {
-            Event::Begin(Kind::Push, _) if described => return Err(EncodeError::AttributedPush),
-            Event::Begin(Kind::Push, _) if depth > 0 => return Err(EncodeError::NestedPush),
-            Event::BeginAttributes(_) => unseen += 1,
-            Event::EndAttributes => unseen -= 1,
-            Event::Begin(..) => depth += 1,
-            Event::End(_) => depth -= 1,
-            Event::Scalar(_) => {}
+            Event::BeginAttributes(_) => attributes += 1,
+            Event::EndAttributes => attributes -= 1,
+            _ if attributes > 0 => {}
+            Event::Scalar(scalar) => scalar_resp2(dst, &scalar.view())?,
+            Event::Begin(Kind::Map, pairs) => array_header(dst, pairs * 2),
+            Event::Begin(_, elements) => array_header(dst, elements),
+            Event::End(_) => {}
         }
-        match event {
-            Event::Scalar(scalar) if unseen == 0 => scalar_resp2(dst, &scalar.view())?,
-            Event::Begin(Kind::Map, pairs) if unseen == 0 => array_header(dst, pairs * 2),
-            Event::Begin(_, elements) if unseen == 0 => array_header(dst, elements),
-            _ => {}
-        }
-        described = matches!(event, Event::EndAttributes);
     }
     Ok(())
 }

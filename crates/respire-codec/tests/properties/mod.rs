@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 #![allow(dead_code, reason = "no single test or fuzz target uses all of it")]
 
+pub(crate) mod generate;
 pub(crate) mod oracle;
 pub(crate) mod vectors;
 

@@ -1,0 +1,107 @@
+use alloc::string::ToString;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The same question, asked one byte at a time.
+fn before(word: [u8; 8], stops: impl Fn(u8) -> bool) -> usize {
+    word.iter().position(|byte| stops(*byte)).unwrap_or(8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn searches_of_a_word_agree_with_a_loop(
+        mut word: [u8; 8],
+        low in prop::collection::vec(0u8..0x40, 0..8),
+    ) {
+        // Bytes near the two borders are the interesting ones.
+        word[..low.len()].copy_from_slice(&low);
+        let number = u64::from_le_bytes(word);
+        prop_assert_eq!(bytes_before_control(number), before(word, |byte| byte < 0x0E));
+        prop_assert_eq!(digits_before_other(number), before(word, |byte| !byte.is_ascii_digit()));
+    }
+
+    #[test]
+    fn integers_agree_with_the_standard_library(text in "[+-]?[0-9]{0,22}") {
+        prop_assert_eq!(parse_integer::<i64>(text.as_bytes()), text.parse().ok());
+        prop_assert_eq!(parse_integer::<i8>(text.as_bytes()), text.parse().ok());
+        prop_assert_eq!(parse_integer::<i128>(text.as_bytes()), text.parse().ok());
+    }
+
+    #[test]
+    fn every_integer_is_read(number: i64, narrow: i8, wide: u64) {
+        prop_assert_eq!(parse_integer(number.to_string().as_bytes()), Some(number));
+        prop_assert_eq!(parse_integer(narrow.to_string().as_bytes()), Some(narrow));
+        prop_assert_eq!(parse_integer(wide.to_string().as_bytes()), Some(wide));
+    }
+
+    #[test]
+    fn doubles_of_the_grammar_agree_with_the_standard_library(
+        text in "[+-]?[0-9]{1,25}(\\.[0-9]{1,25})?([eE][+-]?[0-9]{1,3})?",
+    ) {
+        let expected: f64 = text.parse().unwrap();
+        prop_assert_eq!(parse_double(text.as_bytes()), Some(expected));
+    }
+
+    #[test]
+    fn other_text_is_no_double(text in "[0-9.eE+ -]{0,6}") {
+        let expected: Option<f64> = text.parse().ok();
+        // The grammar is a part of what the standard library reads.
+        if let Some(number) = parse_double(text.as_bytes()) {
+            prop_assert_eq!(Some(number), expected);
+        }
+    }
+}
+
+#[test]
+fn zero_may_have_a_sign_in_any_type() {
+    assert_eq!(parse_integer::<u8>(b"-0"), Some(0));
+    assert_eq!(parse_integer::<u8>(b"-1"), None);
+    assert_eq!(parse_integer::<u8>(b"+255"), Some(255));
+    assert_eq!(parse_integer::<u8>(b"256"), None);
+}
+
+#[test]
+fn every_pair_of_bytes_is_found() {
+    for first in 0..=u8::MAX {
+        for second in 0..=u8::MAX {
+            let word = [b'1', first, b'2', second, b'3', b'4', b'5', b'6'];
+            let number = u64::from_le_bytes(word);
+            assert_eq!(bytes_before_control(number), before(word, |byte| byte < 0x0E));
+            let digits = before(word, |byte| !byte.is_ascii_digit());
+            assert_eq!(digits_before_other(number), digits);
+        }
+    }
+}
+
+#[test]
+fn words_are_only_read_inside_of_the_buffer() {
+    assert_eq!(load_word(b"12345678", 0), Some(0x3837_3635_3433_3231));
+    assert_eq!(load_word(b"12345678", 1), None);
+    assert_eq!(load_word(b"12345678", 9), None);
+    assert_eq!(load_word(b"", usize::MAX), None);
+}
+
+#[test]
+fn special_doubles_have_one_spelling_each() {
+    assert_eq!(parse_double(b"inf"), Some(f64::INFINITY));
+    assert_eq!(parse_double(b"-inf"), Some(f64::NEG_INFINITY));
+    assert!(parse_double(b"nan").unwrap().is_nan());
+    assert!(parse_double(b"-nan").unwrap().is_nan());
+    assert_eq!(parse_double(b"1e400"), Some(f64::INFINITY));
+    for text in
+        ["", "INF", "+inf", "infinity", "NaN", ".5", "5.", "1e", "0x10", "1 ", "--1", "1..2"]
+    {
+        assert_eq!(parse_double(text.as_bytes()), None, "{text}");
+    }
+}
+
+#[test]
+fn big_numbers_are_digits_of_any_length() {
+    assert!(is_big_number(&[b'9'; 10_000]));
+    assert!(is_big_number(b"-0") && is_big_number(b"+12"));
+    assert!(!is_big_number(b"") && !is_big_number(b"-") && !is_big_number(b"1.5"));
+}
