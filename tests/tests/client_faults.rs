@@ -16,7 +16,7 @@ const HUNG: Duration = Duration::from_secs(20);
 
 fn config(url: &str, command_timeout: Duration) -> Config {
     url.parse::<Config>()
-        .unwrap()
+        .expect("the peer's URL is one of ours")
         .with_command_timeout(Some(command_timeout))
         .with_connect_timeout(Duration::from_secs(10))
 }
