@@ -1,6 +1,6 @@
 //! What every backend of the KV-block index has to do: llm-d's own cases, and those at the edges of the contract.
 //!
-//! Each case takes an index that is empty and its own. [`index_suite!`](crate::index_suite) makes tests of them.
+//! Each case takes an index that is empty and its own. [`index_suite!`](crate::index_suite!) makes tests of them.
 
 #![expect(missing_docs, reason = "the name of a case says what it shows")]
 #![expect(clippy::unwrap_used, reason = "this is what tests are made of: a case fails by a panic")]

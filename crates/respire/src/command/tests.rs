@@ -1,11 +1,11 @@
 use super::*;
 
-fn wire(packet: Packet) -> Vec<u8> {
+fn wire(packet: &Packet) -> Vec<u8> {
     [packet.header.as_ref(), &packet.body[..]].concat()
 }
 
 fn single(command: Command) -> Vec<u8> {
-    wire(command.into_packet().unwrap())
+    wire(&command.into_packet().unwrap())
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_pipeline_built_either_way_has_the_same_bytes() {
     assert_eq!(pushed.len(), slices.len());
     let pushed = pushed.into_packet().unwrap();
     assert_eq!(pushed.replies, 2);
-    assert_eq!(wire(pushed), wire(slices.into_packet().unwrap()));
+    assert_eq!(wire(&pushed), wire(&slices.into_packet().unwrap()));
 }
 
 #[test]
