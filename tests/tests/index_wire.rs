@@ -7,13 +7,17 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use respire::{Client, Config, Protocol};
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_kvblock::{BlockHash, Index, KeyType, PodEntry, PodSet, ServerIndex};
-use respire_tests::index_suite::{cpu, gpu, hashes, holders, mapped};
+use respire_tests::{
+    index_suite::{cpu, gpu, hashes, holders, mapped},
+    peer::{PeerConnection, ScriptedPeer},
+};
 
 /// The field of `10.0.0.1:8000` in the tier `gpu`, as llm-d writes it.
 const FIELD: &str = r#"{"PodIdentifier":"10.0.0.1:8000","DeviceTier":"gpu","Speculative":false,"HasGroup":false,"GroupIdx":0}"#;
@@ -469,4 +473,41 @@ on_servers! {
         }
         raw.expect(&["HLEN", "11"], ":1");
     }
+}
+
+/// A server of version 5: it knows neither RESP3 nor how to scan by type, and has one entry.
+async fn old_server(mut peer: PeerConnection, deleted: Arc<Mutex<Vec<String>>>) {
+    while let Some(command) = peer.command().await {
+        let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        let reply = match words[..] {
+            ["SCAN", _, .., "TYPE", "hash"] => "-ERR syntax error\r\n".to_owned(),
+            ["SCAN", "0", ..] => {
+                "*2\r\n$1\r\n7\r\n*2\r\n$8\r\nengine:1\r\n$7\r\nsession\r\n".to_owned()
+            }
+            ["SCAN", "7", ..] => "*2\r\n$1\r\n0\r\n*2\r\n$2\r\n11\r\n$2\r\n12\r\n".to_owned(),
+            ["HKEYS", "11"] => format!("*2\r\n${}\r\n{FIELD}\r\n$3\r\na@b\r\n", FIELD.len()),
+            ["HKEYS", _] => "-WRONGTYPE Operation against a key\r\n".to_owned(),
+            ["HDEL", ..] => {
+                deleted.lock().unwrap().extend(command[1..].iter().cloned());
+                ":1\r\n".to_owned()
+            }
+            _ => "-ERR unknown command\r\n".to_owned(),
+        };
+        peer.send(reply).await;
+    }
+}
+
+#[tokio::test]
+async fn clear_works_on_servers_that_cannot_scan_by_type() {
+    let deleted = Arc::new(Mutex::new(Vec::new()));
+    let peer = {
+        let deleted = Arc::clone(&deleted);
+        ScriptedPeer::start(move |peer, _| old_server(peer, Arc::clone(&deleted))).await
+    };
+    let client = Client::connect(&peer.url()).await.unwrap();
+    assert_eq!(client.protocol(), Some(Protocol::Resp2));
+    let index = ServerIndex::new(client);
+    index.clear(POD).await.unwrap();
+    assert_eq!(*deleted.lock().unwrap(), ["11", FIELD]);
+    assert_eq!(index.stats().wrong_type_keys, 1);
 }

@@ -19,8 +19,8 @@ const EVICT_FAILED: &str = "failed to evict from the index";
 /// How many fields of a hash are searched in one step. A hash with more is read whole instead.
 const SCAN_COUNT: &[u8] = b"4096";
 
-/// How many keys one call of the pruning script looks at, at least one group of them: some tens of microseconds, for
-/// which the server does nothing else.
+/// How many keys one call of the pruning script looks at, at least one group of them. While it runs the server does
+/// nothing else; between two calls it serves others.
 const KEYS_PER_SCRIPT: usize = 512;
 
 /// An engine key and the request keys it maps to.

@@ -9,15 +9,15 @@ use super::{ServerIndex, fields::CallFields, keys::Key, names_wrong_type};
 use crate::{BlockHash, IndexError, Lookup, PodSet, lookup::Walk};
 
 /// The keys of the first chunk. Most prompts that hit nothing are answered with it, and so is every prompt of up to so
-/// many blocks, in one round trip. Larger would make a miss cost more than the round trip itself: on a machine with the
-/// server on it, 64 keys of four pods take the server some 80 microseconds.
+/// many blocks, in one round trip. Larger would make a short hit cost more than the round trip itself: 64 keys with four
+/// holders took a valkey-server 8.0.1 on the same machine 82 microseconds.
 const FIRST_CHUNK: usize = 64;
 
-/// How much larger each chunk is than the one before. With 4, a prompt of 431 blocks takes three round trips at most and
-/// one of 7,887 eleven chunks, of which all but the first two overlap.
+/// How much larger each chunk is than the one before. With 4, a prompt of 431 blocks takes two round trips, and one of
+/// 7,887 ten chunks, of which all but the first overlap.
 const GROWTH: usize = 4;
 
-/// The most keys of a chunk: a few hundred kilobytes of replies, which other requests on the connection wait for.
+/// The most keys of a chunk: with ten holders a megabyte of replies, which other requests on the connection wait for.
 const CHUNK_MAX: usize = 1024;
 
 /// How many chunks are under way at once after the first one. While one is decoded, the server works on the next: the

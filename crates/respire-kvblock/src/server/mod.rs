@@ -26,7 +26,8 @@ mod scripts;
 /// An index on a server, shared with every other process that uses the same database, llm-d's included.
 ///
 /// What it writes is llm-d's layout of v0.9 and later, byte for byte; what it reads goes back to v0.5. It speaks RESP2
-/// and RESP3, to servers from version 4.0 on, and needs permission to run scripts to evict by engine key.
+/// and RESP3 and sends nothing that servers do not know since version 4.0, but for an option that it can do without. To
+/// evict by engine key it needs permission to run scripts.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
