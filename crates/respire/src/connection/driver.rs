@@ -77,13 +77,17 @@ async fn connect(
                 Err(_) => Err(ConnectFailure::Timeout),
             });
         }
-        clock.keep_deadlines(cx, connection);
-        let mut state = connection.state();
-        if state.session.is_finished() {
-            return Poll::Ready(Ok(None));
+        loop {
+            clock.keep_deadlines(cx, connection);
+            let mut state = connection.state();
+            if state.session.is_finished() {
+                return Poll::Ready(Ok(None));
+            }
+            if clock.covers(state.session.next_check()) {
+                state.driver = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
         }
-        state.driver = Some(cx.waker().clone());
-        Poll::Pending
     })
     .await
 }
@@ -98,6 +102,12 @@ struct Clock {
 impl Clock {
     fn new() -> Self {
         Self { sleep: Box::pin(sleep_until(Instant::now())), armed: false, woken: Vec::new() }
+    }
+
+    /// Whether the task will be woken in time for `next`. Asked under the lock under which the task's waker is left
+    /// behind: a request that came after the last look, and woke nobody, may have an earlier deadline.
+    fn covers(&self, next: Option<std::time::Instant>) -> bool {
+        next.is_none_or(|next| self.armed && self.sleep.deadline() <= Instant::from_std(next))
     }
 
     /// Ends what is overdue, and sees to it that the task is woken at the next deadline.
@@ -203,6 +213,9 @@ impl<'a, T: Transport> Driver<'a, T> {
             if can_send && state.session.has_outgoing() {
                 continue;
             }
+            if !self.clock.covers(state.session.next_check()) {
+                continue;
+            }
             state.driver = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -250,10 +263,7 @@ impl<'a, T: Transport> Driver<'a, T> {
     }
 
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<Turn, Error> {
-        self.received.reserve(self.decoder.bytes_needed().clamp(READ_BYTES / 16, READ_BYTES * 16));
-        if self.received.is_empty() {
-            self.received.reserve(READ_BYTES);
-        }
+        self.make_room();
         match self.transport.poll_receive(cx, &mut self.received) {
             Poll::Pending => Ok(Turn::Idle),
             Poll::Ready(Ok(0)) => Err(Error::closed(match self.received.is_empty() {
@@ -265,6 +275,15 @@ impl<'a, T: Transport> Driver<'a, T> {
                 Ok(Turn::Busy)
             }
             Poll::Ready(Err(error)) => Err(Error::closed_by("receiving failed", error)),
+        }
+    }
+
+    /// The decoder's wish is bounded by what has arrived, so a header alone reserves little.
+    fn make_room(&mut self) {
+        let spare = self.received.capacity() - self.received.len();
+        let needed = self.decoder.bytes_needed();
+        if spare < needed || spare < READ_BYTES / 4 {
+            self.received.reserve(needed.max(READ_BYTES));
         }
     }
 

@@ -299,6 +299,11 @@ impl Session {
         Ok(())
     }
 
+    /// When to call [`handle_deadlines`](Self::handle_deadlines) next.
+    pub(crate) fn next_check(&self) -> Option<Instant> {
+        self.next_check
+    }
+
     /// Ends what is overdue, and returns when to look again.
     pub(crate) fn handle_deadlines(&mut self, now: Instant) -> Option<Instant> {
         if self.next_check.is_none_or(|next| now < next) {
