@@ -380,7 +380,7 @@ on_servers! {
         }
         raw.expect_strings(&["LRANGE", "engine:1", "0", "-1"], &["x"]);
         raw.expect(&["STRLEN", "engine:2"], ":10");
-        assert!(index.request_key(BlockHash(1)).await.unwrap_err().client_error().is_some());
+        assert!(index.request_key(BlockHash(1)).await.unwrap_err().is_foreign_data());
         // A member that is no request key keeps its mapping, because nobody knows what it is for.
         raw.expect(&["ZADD", "engine:4", "0", "44", "1", "x"], ":2");
         index.add(None, &hashes([44]), &[gpu(POD)]).await.unwrap();

@@ -139,7 +139,7 @@ impl<'de> Deserialize<'de> for IndexConfig {
 
 /// A server that keeps the index.
 ///
-/// `Debug` leaves out what stands before the last `@` of the address: it may be a password.
+/// `Debug` leaves out what stands before the last `@` of the address: it may be a password. JSON is written whole.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerConfig {

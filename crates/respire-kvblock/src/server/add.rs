@@ -3,7 +3,7 @@
 use respire::{Pipeline, Reply};
 
 use super::{
-    ServerIndex,
+    ServerIndex, is_wrong_type,
     keys::Key,
     refusal,
     scripts::{Call, MAP, rerun_unknown},
@@ -46,7 +46,7 @@ impl ServerIndex {
         }
         let mut of_older_form = Vec::new();
         for (reply, mapping) in mapped.iter().zip(mappings) {
-            if self.is_wrong_type(reply) {
+            if is_wrong_type(reply) {
                 of_older_form.push(mapping);
             } else {
                 outcome = outcome.and(check(reply));
@@ -73,7 +73,7 @@ impl ServerIndex {
     }
 
     fn check_written(&self, reply: &Reply, name: &Key) -> Result<(), IndexError> {
-        if self.is_wrong_type(reply) {
+        if self.is_foreign(reply) {
             return Err(IndexError::foreign_key(name.as_ref()));
         }
         check(reply)

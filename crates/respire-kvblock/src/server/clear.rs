@@ -2,7 +2,7 @@
 
 use respire::{Command, Pipeline, Reply};
 
-use super::{ServerIndex, fields::CallFields, keys::Key, lookup::strings, refusal};
+use super::{ServerIndex, fields::CallFields, is_wrong_type, keys::Key, lookup::strings, refusal};
 use crate::{IndexError, PodSet};
 
 const CLEAR_FAILED: &str = "failed to clear the pod from the index";
@@ -40,14 +40,14 @@ impl ServerIndex {
             }
             let replies = self.send_to_clear(pipeline).await?;
             let (deleted, rest) = replies.split_at(deletions.len());
-            for reply in deleted.iter().filter(|reply| !self.is_wrong_type(reply)) {
+            for reply in deleted.iter().filter(|reply| !is_wrong_type(reply)) {
                 check(reply)?;
             }
             let (found, next) = rest.split_at(scan.page.len());
             deletions.clear();
             for (reply, &name) in found.iter().zip(&scan.page) {
                 // A name like ours on something else, or a hash that has been replaced since the scan.
-                if self.is_wrong_type(reply) {
+                if self.is_foreign(reply) {
                     continue;
                 }
                 let own =

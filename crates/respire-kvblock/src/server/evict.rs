@@ -7,6 +7,7 @@ use respire::{Pipeline, Reply};
 use super::{
     ServerIndex,
     fields::CallFields,
+    is_wrong_type,
     keys::Key,
     lookup::strings,
     refusal,
@@ -50,7 +51,7 @@ impl ServerIndex {
         let mut mapped = Vec::with_capacity(engine_keys.len());
         let mut of_other_type = Vec::new();
         for (reply, &engine_key) in self.send(pipeline).await?.iter().zip(engine_keys) {
-            if self.is_wrong_type(reply) {
+            if is_wrong_type(reply) {
                 of_other_type.push(engine_key);
                 continue;
             }
@@ -72,7 +73,7 @@ impl ServerIndex {
         }
         let mut mapped = Vec::new();
         for (reply, &engine_key) in self.send(pipeline).await?.iter().zip(engine_keys) {
-            if self.is_wrong_type(reply) {
+            if self.is_foreign(reply) {
                 continue;
             }
             let text: Option<&[u8]> = reply.parse().map_err(failed)?;
@@ -113,11 +114,12 @@ impl ServerIndex {
         let mut left = Left::default();
         for (replies, &key) in replies.chunks(1 + patterns.len()).zip(request_keys) {
             let (deleted, found) = (&replies[0], &replies[1..]);
-            if self.is_wrong_type(deleted) {
+            if self.is_foreign(deleted) {
                 continue;
             }
             check(deleted)?;
-            for reply in found {
+            // A key may be replaced by something else between two commands of a pipeline.
+            for reply in found.iter().filter(|reply| !is_wrong_type(reply)) {
                 left.scan(key, reply, &mut fields, entries)?;
             }
         }
@@ -138,7 +140,7 @@ impl ServerIndex {
         }
         for (reply, key) in self.send(pipeline).await?.iter().zip(std::mem::take(&mut left.unread))
         {
-            if !self.is_wrong_type(reply) {
+            if !is_wrong_type(reply) {
                 left.take(key, strings(reply).map_err(failed)?, &mut fields, entries);
             }
         }
@@ -150,7 +152,7 @@ impl ServerIndex {
             push_deletion(&mut pipeline, &Key::request(*key), fields.iter().map(Vec::as_slice));
         }
         let (replies, pruned) = self.send_and_call(pipeline, calls).await?;
-        for reply in replies.iter().filter(|reply| !self.is_wrong_type(reply)) {
+        for reply in replies.iter().filter(|reply| !is_wrong_type(reply)) {
             check(reply)?;
         }
         pruned

@@ -1,9 +1,13 @@
 //! Lookup: pipelined HKEYS in growing chunks, up to the first key that is not held.
 
-use std::{ops::Range, pin::pin, sync::Arc};
+use std::{
+    ops::Range,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
 
 use futures_util::{StreamExt, stream};
-use respire::{Pipeline, Reply, Value};
+use respire::{Command, Pipeline, Reply, Value};
 
 use super::{ServerIndex, fields::CallFields, keys::Key, names_wrong_type};
 use crate::{BlockHash, IndexError, Lookup, PodSet, lookup::Walk};
@@ -65,7 +69,7 @@ impl ServerIndex {
         replies: &[Reply],
     ) -> Result<bool, IndexError> {
         for (&key, reply) in keys.iter().zip(replies) {
-            if self.is_wrong_type(reply) {
+            if self.is_foreign(reply) {
                 return Ok(false);
             }
             let holders =
@@ -81,26 +85,38 @@ impl ServerIndex {
         &self,
         engine_key: BlockHash,
     ) -> Result<BlockHash, IndexError> {
-        const FAILED: &str = "failed to ask for the request key of an engine key";
-        let failed = |error| IndexError::client(FAILED, error);
+        let failed = |error| IndexError::client(REQUEST_KEY_FAILED, error);
         let key = Key::engine(engine_key);
         // The last in ascending order is the first in descending order, ties included, and every version knows it.
-        let last = respire::Command::new("ZRANGE").arg(key.as_ref()).arg(-1).arg(-1);
+        let last = Command::new("ZRANGE").arg(key.as_ref()).arg(-1).arg(-1);
         let found = match self.client.execute(last).await {
             Ok(reply) => strings(&reply).map_err(failed)?.next().map(<[u8]>::to_vec),
             Err(error) if error.server_error().is_some_and(names_wrong_type) => {
-                let older = respire::Command::new("GET").arg(key.as_ref());
-                self.client.query::<Option<Vec<u8>>>(older).await.map_err(failed)?
+                self.older_request_key(&key).await?
             }
             Err(error) => return Err(failed(error)),
         };
         let found = found.ok_or_else(|| IndexError::engine_key_not_found(engine_key))?;
         BlockHash::from_decimal(&found).ok_or_else(|| IndexError::invalid_hash(&found))
     }
+
+    /// What an engine key names that is a string, as it was up to v0.8.
+    async fn older_request_key(&self, key: &Key) -> Result<Option<Vec<u8>>, IndexError> {
+        match self.client.query(Command::new("GET").arg(key.as_ref())).await {
+            Ok(found) => Ok(found),
+            Err(error) if error.server_error().is_some_and(names_wrong_type) => {
+                self.wrong_type_keys.fetch_add(1, Ordering::Relaxed);
+                Err(IndexError::foreign_key(key.as_ref()))
+            }
+            Err(error) => Err(IndexError::client(REQUEST_KEY_FAILED, error)),
+        }
+    }
 }
 
 /// llm-d's words, whichever the server is.
 const LOOKUP_FAILED: &str = "redis pipeline execution failed";
+
+const REQUEST_KEY_FAILED: &str = "failed to ask for the request key of an engine key";
 
 /// The strings of a reply that lists some: an array, or a set.
 pub(super) fn strings(reply: &Reply) -> Result<impl Iterator<Item = &[u8]>, respire::Error> {

@@ -63,7 +63,7 @@ pub struct ServerIndex {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerStats {
-    /// How often a key held a value of another type than the index keeps there.
+    /// How often a key held a value of a type that no version of the index keeps there.
     pub wrong_type_keys: u64,
 }
 
@@ -83,14 +83,19 @@ impl ServerIndex {
         ServerStats { wrong_type_keys: self.wrong_type_keys.load(Ordering::Relaxed) }
     }
 
-    /// Whether the reply says that a key is of another type than was expected; counts it if so.
-    fn is_wrong_type(&self, reply: &Reply) -> bool {
-        let wrong = reply.server_error().as_ref().is_some_and(names_wrong_type);
-        if wrong {
+    /// Whether the reply says that a key is of a type that the index never keeps there; counts it if so.
+    fn is_foreign(&self, reply: &Reply) -> bool {
+        let foreign = is_wrong_type(reply);
+        if foreign {
             self.wrong_type_keys.fetch_add(1, Ordering::Relaxed);
         }
-        wrong
+        foreign
     }
+}
+
+/// Whether the reply says that a key is of another type than the command is for.
+fn is_wrong_type(reply: &Reply) -> bool {
+    reply.server_error().as_ref().is_some_and(names_wrong_type)
 }
 
 /// The server's error, where the reply is one.
