@@ -1,31 +1,38 @@
-//! Reading numbers, and the eight-bytes-at-a-time searches of the scanner.
+//! Reading numbers, and the sixteen-bytes-at-a-time searches of the scanner.
 
 use core::ops::Neg;
 
-/// The eight bytes at `at`, the first one in the lowest place.
+/// The sixteen bytes at `at`, the first one in the lowest place.
 #[inline(always)]
-pub(crate) fn load_word(buf: &[u8], at: usize) -> Option<u64> {
-    let word = buf.get(at..)?.first_chunk::<8>()?;
-    Some(u64::from_le_bytes(*word))
+pub(crate) fn load_word(buf: &[u8], at: usize) -> Option<u128> {
+    let word = buf.get(at..)?.first_chunk::<16>()?;
+    Some(u128::from_le_bytes(*word))
 }
 
-const LOW: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x8080_8080_8080_8080;
+const LOW: u128 = u128::from_le_bytes([1; 16]);
+const HIGH: u128 = LOW << 7;
 
-/// How many bytes of `word` come before one below 0x0E, where CR and LF are; 8
+/// How many bytes of `word` come before one below 0x0E, where CR and LF are; 16
 /// if none is.
 #[inline(always)]
-pub(crate) fn bytes_before_control(word: u64) -> usize {
+pub(crate) fn bytes_before_control(word: u128) -> usize {
     // Subtracting sets the high bit of each byte below 0x0E. A borrow reaches
     // only bytes above one that is marked already, so the lowest mark is exact.
     let below = word.wrapping_sub(LOW * 0x0E) & !word & HIGH;
     (below.trailing_zeros() / 8) as usize
 }
 
-/// How many bytes of `word` come before one that is no decimal digit; 8 if all
+/// How many bytes of `word` come before one that, unlike all digits and like CR,
+/// has the bit 0x10 clear; 16 if none does.
+#[inline(always)]
+pub(crate) fn bytes_before_cr_like(word: u128) -> usize {
+    ((!word & (LOW * 0x10)).trailing_zeros() / 8) as usize
+}
+
+/// How many bytes of `word` come before one that is no decimal digit; 16 if all
 /// are digits.
 #[inline(always)]
-pub(crate) fn digits_before_other(word: u64) -> usize {
+pub(crate) fn digits_before_other(word: u128) -> usize {
     let value = word ^ (LOW * 0x30);
     // No byte carries into the next: 0x7F + 0x76 is less than 0x100.
     let other = (((value & !HIGH) + LOW * 0x76) | value) & HIGH;

@@ -19,7 +19,9 @@ use memchr::memchr2;
 use crate::decode::{Mode, Protocol};
 use crate::error::Reason;
 use crate::limits::Limits;
-use crate::number::{bytes_before_control, digits_before_other, load_word, parse_integer};
+use crate::number::{
+    bytes_before_control, bytes_before_cr_like, digits_before_other, load_word, parse_integer,
+};
 use crate::tape::{self, Node};
 
 /// Counts bytes and nodes that were looked at, for the tests that hold the work
@@ -164,6 +166,16 @@ impl Scanner {
     ) -> Result<usize, Stop> {
         // Never looking further than the limit is the whole check of it.
         let window = bytes.get(..self.limits.frame_bytes).unwrap_or(bytes);
+        if self.pos == 0 && self.limits.tape_nodes > 0 {
+            // Nothing but the first value was looked at yet, and in most frames
+            // there is no other.
+            if let Some(end) = self.usual_scalar(window, 0) {
+                tally(1);
+                self.searched = 0;
+                nodes.push(Node { off: 0, aux: end as u32 });
+                return Ok(end);
+            }
+        }
         match self.run(window, nodes, first) {
             Err(Stop::More(_)) if bytes.len() >= self.limits.frame_bytes => {
                 let type_byte = bytes.get(self.pos).copied().unwrap_or_default();
@@ -175,57 +187,26 @@ impl Scanner {
     }
 
     fn run(&mut self, buf: &[u8], nodes: &mut Vec<Node>, first: usize) -> Result<usize, Stop> {
-        let mut nodes_max = self.nodes_max(first);
         let mut pos = self.pos;
         let mut level = self.level;
         let mut pending = self.pending;
         let stop = loop {
-            tally(1);
-            let Some(&tag) = buf.get(pos) else { break Stop::More(1) };
-            let unit = if level.kind == Kind::StreamedString {
-                self.chunk(buf, pos, &mut level)
-            } else {
-                self.unit(buf, pos, tag, level, pending)
-            };
-            let unit = match unit {
-                Ok(unit) => unit,
-                Err(stop) => break stop,
-            };
-            match unit {
-                Unit::Scalar { end } => {
-                    if nodes.len() >= nodes_max {
-                        break fault(buf, pos, pos, Reason::TooManyNodes);
-                    }
-                    nodes.push(Node { off: pos as u32, aux: (end - pos) as u32 });
-                    pending = NONE;
-                    level.remaining -= 1;
-                    if level.remaining > 0 {
-                        pos = end;
+            if level.kind != Kind::StreamedString {
+                let nodes_free = self.nodes_max(first).saturating_sub(nodes.len());
+                let end = self.usual_scalars(buf, pos, nodes_free, &mut level, nodes);
+                if end > pos {
+                    (pos, pending) = (end, NONE);
+                }
+            }
+            if level.remaining > 0 {
+                match self.step(buf, &mut pos, &mut level, pending, nodes, first) {
+                    Ok(false) => {
+                        pending = NONE;
                         continue;
                     }
-                    if level.is_streamed() {
-                        break fault(buf, pos, pos, Reason::TooManyElements);
-                    }
-                    pos = end;
+                    Ok(true) => {}
+                    Err(stop) => break stop,
                 }
-                Unit::Open { kind, children, end } => {
-                    if nodes.len() + 2 > nodes_max {
-                        break fault(buf, pos, pos, Reason::TooManyNodes);
-                    }
-                    if self.parents.len() >= self.limits.depth && kind != Kind::StreamedString {
-                        break fault(buf, pos, pos, Reason::TooDeep);
-                    }
-                    self.parents.push(level);
-                    level = Level::open(kind, nodes.len() - first, children, pending);
-                    nodes.push(Node { off: pos as u32, aux: children });
-                    nodes.push(Node { off: 0, aux: 0 });
-                    pending = NONE;
-                    pos = end;
-                    if children > 0 {
-                        continue;
-                    }
-                }
-                Unit::Close { end } => pos = end,
             }
             match self.close(buf, pos, level, nodes, first) {
                 Ok((parent, _)) if parent.remaining == 0 => {
@@ -235,12 +216,85 @@ impl Scanner {
                 Ok((parent, group)) => (level, pending) = (parent, group),
                 Err(stop) => break stop,
             }
-            nodes_max = self.nodes_max(first);
         };
         if let Stop::More(_) = stop {
             (self.pos, self.level, self.pending) = (pos, level, pending);
         }
         Err(stop)
+    }
+
+    /// Takes as many of `level`'s children as are scalars in their usual form.
+    /// Returns where they end. The inner loop of everything.
+    #[inline(always)]
+    fn usual_scalars(
+        &self,
+        buf: &[u8],
+        mut pos: usize,
+        nodes_free: usize,
+        level: &mut Level,
+        nodes: &mut Vec<Node>,
+    ) -> usize {
+        let most = nodes_free.min(level.remaining as usize);
+        let mut left = most;
+        while left > 0 {
+            let Some(end) = self.usual_scalar(buf, pos) else { break };
+            nodes.push(Node { off: pos as u32, aux: (end - pos) as u32 });
+            pos = end;
+            left -= 1;
+        }
+        tally(most - left);
+        level.remaining -= (most - left) as u32;
+        pos
+    }
+
+    /// Takes one value, header, chunk or end marker of any form. Returns whether
+    /// it completes `level`.
+    #[inline(always)]
+    fn step(
+        &mut self,
+        buf: &[u8],
+        pos: &mut usize,
+        level: &mut Level,
+        pending: u32,
+        nodes: &mut Vec<Node>,
+        first: usize,
+    ) -> Result<bool, Stop> {
+        tally(1);
+        let start = *pos;
+        let nodes_free = self.nodes_max(first).saturating_sub(nodes.len());
+        let unit = match self.usual_aggregate(buf, start) {
+            Some(unit) if level.kind != Kind::StreamedString => unit,
+            _ => self.unit(buf, start, level, pending)?,
+        };
+        match unit {
+            Unit::Scalar { end } => {
+                if nodes_free < 1 {
+                    return Err(fault(buf, start, start, Reason::TooManyNodes));
+                }
+                nodes.push(Node { off: start as u32, aux: (end - start) as u32 });
+                level.remaining -= 1;
+                *pos = end;
+                Ok(level.remaining == 0)
+            }
+            Unit::Open { kind, children, end } => {
+                if nodes_free < 2 {
+                    return Err(fault(buf, start, start, Reason::TooManyNodes));
+                }
+                if self.parents.len() >= self.limits.depth && kind != Kind::StreamedString {
+                    return Err(fault(buf, start, start, Reason::TooDeep));
+                }
+                self.parents.push(*level);
+                *level = Level::open(kind, nodes.len() - first, children, pending);
+                nodes.push(Node { off: start as u32, aux: children });
+                nodes.push(Node { off: 0, aux: 0 });
+                *pos = end;
+                Ok(children == 0)
+            }
+            Unit::Close { end } => {
+                *pos = end;
+                Ok(true)
+            }
+        }
     }
 
     /// Length that the tape may reach. Pushes that left it count as well.
@@ -259,6 +313,7 @@ impl Scanner {
     /// that this completes in turn. Returns the level that goes on and the
     /// attributes that now wait for their value. The root goes on with nothing
     /// remaining when the frame is complete.
+    #[inline(always)]
     fn close(
         &mut self,
         buf: &[u8],
@@ -267,29 +322,31 @@ impl Scanner {
         nodes: &mut Vec<Node>,
         first: usize,
     ) -> Result<(Level, u32), Stop> {
-        while level.kind != Kind::Root {
+        let mut last_child = nodes.len().saturating_sub(1);
+        loop {
+            if level.remaining == 0 && level.is_streamed() {
+                let start = nodes.get(last_child).map_or(0, |node| node.off as usize);
+                return Err(fault(buf, start, start, Reason::TooManyElements));
+            }
+            if level.kind == Kind::Root {
+                return Ok((level, NONE));
+            }
             seal(level, pos, nodes, first, self.limits.elements);
-            let parent = self.parents.pop().unwrap_or(ROOT);
+            let mut parent = self.parents.pop().unwrap_or(ROOT);
             match level.kind {
                 Kind::Attribute => return Ok((parent, join_group(level, nodes, first))),
                 Kind::NestedPush => {
                     self.hoist(buf, level, pos, nodes, first);
                     return Ok((parent, NONE));
                 }
-                _ => {}
+                _ => parent.remaining -= 1,
             }
-            let child = level;
+            if parent.remaining > 0 {
+                return Ok((parent, NONE));
+            }
+            last_child = first + level.node as usize;
             level = parent;
-            level.remaining -= 1;
-            if level.remaining > 0 {
-                break;
-            }
-            if level.is_streamed() {
-                let start = nodes.get(first + child.node as usize).map_or(0, |node| node.off);
-                return Err(fault(buf, start as usize, start as usize, Reason::TooManyElements));
-            }
         }
-        Ok((level, NONE))
     }
 
     /// Takes a complete push off the tape again.
@@ -308,22 +365,76 @@ impl Scanner {
         self.hoisted.push(Hoisted { start: start as usize, end, nodes: taken });
     }
 
-    /// Reads the value, header or end marker at `pos`.
+    /// End of the scalar at `pos`, if it is of one of the usual types, complete,
+    /// right, and short where its length decides how it is read. Anything else
+    /// takes the full path, which finds out what it is.
     #[inline(always)]
+    fn usual_scalar(&self, buf: &[u8], pos: usize) -> Option<usize> {
+        match *buf.get(pos)? {
+            b'$' => {
+                let (length, start) = short_header(buf, pos + 1)?;
+                let end = start + length as usize;
+                let right = buf.get(end..end + 2)? == b"\r\n";
+                (right && length <= self.limits.bulk_bytes as u64).then_some(end + 2)
+            }
+            b':' => short_integer(buf, pos),
+            b'+' if buf.get(pos + 1..pos + 5) == Some(b"OK\r\n") && self.limits.line_bytes > 1 => {
+                Some(pos + 5)
+            }
+            b'+' | b'-' => self.short_line(buf, pos),
+            b',' | b'(' if self.protocol == Protocol::Resp3 => self.short_line(buf, pos),
+            b'_' if self.protocol == Protocol::Resp3 => {
+                (buf.get(pos + 1..pos + 3)? == b"\r\n").then_some(pos + 3)
+            }
+            b'#' if self.protocol == Protocol::Resp3 => {
+                matches!(buf.get(pos + 1..pos + 4)?, b"t\r\n" | b"f\r\n").then_some(pos + 4)
+            }
+            _ => None,
+        }
+    }
+
+    #[inline(always)]
+    fn short_line(&self, buf: &[u8], pos: usize) -> Option<usize> {
+        let length = bytes_before_control(load_word(buf, pos)?);
+        let end = pos + length;
+        let right = length < 16 && buf.get(end..end + 2)? == b"\r\n";
+        (right && length <= self.limits.line_bytes).then_some(end + 2)
+    }
+
+    /// The header at `pos`, if it is of one of the usual aggregates and right.
+    #[inline(always)]
+    fn usual_aggregate(&self, buf: &[u8], pos: usize) -> Option<Unit> {
+        let per_entry = match *buf.get(pos)? {
+            b'*' => 1,
+            b'%' if self.protocol == Protocol::Resp3 => 2,
+            b'~' if self.protocol == Protocol::Resp3 => 1,
+            _ => return None,
+        };
+        let (count, end) = short_header(buf, pos + 1)?;
+        let children = count * per_entry;
+        let children = u32::try_from(children).ok().filter(|n| *n <= self.limits.elements)?;
+        Some(Unit::Open { kind: Kind::Counted, children, end })
+    }
+
+    /// Reads the value, header, chunk or end marker at `pos`.
+    #[inline(never)]
     fn unit(
         &mut self,
         buf: &[u8],
         pos: usize,
-        tag: u8,
-        level: Level,
+        level: &mut Level,
         pending: u32,
     ) -> Result<Unit, Stop> {
+        let Some(&tag) = buf.get(pos) else { return Err(Stop::More(1)) };
+        if level.kind == Kind::StreamedString {
+            return self.chunk(buf, pos, level);
+        }
         match tag {
+            b'*' => self.aggregate(buf, pos, tag),
             b'$' => self.blob(buf, pos, tag),
             b':' => integer(buf, pos, self.limits.header_digits),
             b'+' | b'-' => self.line(buf, pos),
-            b'*' => self.aggregate(buf, pos, tag),
-            _ => self.unit_resp3(buf, pos, tag, level, pending),
+            _ => self.unit_resp3(buf, pos, tag, *level, pending),
         }
     }
 
@@ -355,16 +466,7 @@ impl Scanner {
     }
 
     /// A line: any bytes up to a CRLF, without CR and LF among them.
-    #[inline(always)]
     fn line(&mut self, buf: &[u8], pos: usize) -> Result<Unit, Stop> {
-        match short_line(buf, pos + 1) {
-            Some(end) if end - pos - 1 <= self.limits.line_bytes => scalar(end + 2),
-            _ => self.long_line(buf, pos),
-        }
-    }
-
-    #[inline(never)]
-    fn long_line(&mut self, buf: &[u8], pos: usize) -> Result<Unit, Stop> {
         let start = pos + 1;
         // The window holds the longest line that is allowed and its CR.
         let limit = start.saturating_add(self.limits.line_bytes).saturating_add(1);
@@ -386,35 +488,13 @@ impl Scanner {
 
     /// A length, that many bytes, and a CRLF; or one of the other forms that
     /// start like it.
-    #[inline(always)]
     fn blob(&mut self, buf: &[u8], pos: usize, tag: u8) -> Result<Unit, Stop> {
-        let Some((length, start)) = short_header(buf, pos + 1) else {
-            return self.blob_slow(buf, pos, tag);
-        };
-        self.payload(buf, pos, tag, length, start)
-    }
-
-    #[inline(never)]
-    fn blob_slow(&mut self, buf: &[u8], pos: usize, tag: u8) -> Result<Unit, Stop> {
         match (tag, buf.get(pos + 1)) {
-            (b'$', Some(b'-')) => null(buf, pos),
-            (b'$', Some(b'?')) => self.streamed(buf, pos, Kind::StreamedString),
-            _ => {
-                let (length, start) = header(buf, pos, self.limits.header_digits)?;
-                self.payload(buf, pos, tag, length, start)
-            }
+            (b'$', Some(b'-')) => return null(buf, pos),
+            (b'$', Some(b'?')) => return self.streamed(buf, pos, Kind::StreamedString),
+            _ => {}
         }
-    }
-
-    #[inline(always)]
-    fn payload(
-        &self,
-        buf: &[u8],
-        pos: usize,
-        tag: u8,
-        length: u64,
-        start: usize,
-    ) -> Result<Unit, Stop> {
+        let (length, start) = header(buf, pos, self.limits.header_digits)?;
         let end = self.payload_end(buf, pos, length, start)?;
         if tag == b'=' {
             verbatim_format(buf, pos, length, start)?;
@@ -443,16 +523,7 @@ impl Scanner {
     }
 
     /// A count of children and a CRLF; or one of the other forms.
-    #[inline(always)]
     fn aggregate(&mut self, buf: &[u8], pos: usize, tag: u8) -> Result<Unit, Stop> {
-        let Some((count, end)) = short_header(buf, pos + 1) else {
-            return self.aggregate_slow(buf, pos, tag);
-        };
-        self.counted(buf, pos, tag, count, end)
-    }
-
-    #[inline(never)]
-    fn aggregate_slow(&mut self, buf: &[u8], pos: usize, tag: u8) -> Result<Unit, Stop> {
         match (tag, buf.get(pos + 1)) {
             (b'*', Some(b'-')) => null(buf, pos),
             (b'*' | b'~', Some(b'?')) => self.streamed(buf, pos, Kind::StreamedSequence),
@@ -464,7 +535,6 @@ impl Scanner {
         }
     }
 
-    #[inline(always)]
     fn counted(
         &self,
         buf: &[u8],
@@ -609,26 +679,8 @@ fn fixed(
 }
 
 /// The CRLF behind a payload that ends at `end`.
-#[inline(always)]
 fn terminated(buf: &[u8], pos: usize, end: usize) -> Result<Unit, Stop> {
-    if buf.get(end..end + 2) == Some(b"\r\n") {
-        return scalar(end + 2);
-    }
     scalar(fixed(buf, pos, end, b"\r\n", Reason::MissingCrlf)?)
-}
-
-/// End of a line of at most 15 bytes with its CRLF, if one starts at `start`.
-#[inline(always)]
-fn short_line(buf: &[u8], start: usize) -> Option<usize> {
-    let mut at = start;
-    for _ in 0..2 {
-        let ahead = bytes_before_control(load_word(buf, at)?);
-        at += ahead;
-        if ahead < 8 {
-            return (buf.get(at..at + 2)? == b"\r\n").then_some(at);
-        }
-    }
-    None
 }
 
 /// A header of at most nine digits, as nearly all are and every limit allows:
@@ -722,35 +774,36 @@ fn end_of_stream(
     Ok(Unit::Close { end: fixed(buf, pos, pos + 1, b"\r\n", Reason::MisplacedEnd)? })
 }
 
-/// An integer: an optional sign and at least one digit.
+/// End of an integer of 1 to 15 digits, which fits in the type and in the least
+/// limit.
 ///
 /// Its digits are looked at to find its end, so that they are checked costs
 /// nothing; its value is computed when somebody asks for it.
 #[inline(always)]
-fn integer(buf: &[u8], pos: usize, digits_max: u8) -> Result<Unit, Stop> {
-    match short_integer(buf, pos + 1) {
-        // So few digits always fit, in the type and in the least limit.
-        Some(end) => scalar(end + 2),
-        None => integer_slow(buf, pos, digits_max),
+fn short_integer(buf: &[u8], pos: usize) -> Option<usize> {
+    let word = load_word(buf, pos)?;
+    // What ends the digits is found in fewer steps than they are checked, and
+    // the next value waits for the first of the two only. The type byte passes
+    // for a digit here, and a minus sign does not.
+    let length = bytes_before_cr_like(word);
+    if length == 1 {
+        return short_negative(buf, pos + 1);
     }
+    let end = pos + length;
+    let right = length < 16 && buf.get(end..end + 2)? == b"\r\n";
+    (right && digits_before_other(word >> 8) == length - 1).then_some(end + 2)
 }
 
 #[inline(always)]
-fn short_integer(buf: &[u8], start: usize) -> Option<usize> {
-    let digits = start + usize::from(*buf.get(start)? == b'-');
-    let mut at = digits;
-    for _ in 0..2 {
-        let ahead = digits_before_other(load_word(buf, at)?);
-        at += ahead;
-        if ahead < 8 {
-            return (at > digits && buf.get(at..at + 2)? == b"\r\n").then_some(at);
-        }
-    }
-    None
+fn short_negative(buf: &[u8], sign: usize) -> Option<usize> {
+    let digits = digits_before_other(load_word(buf, sign + 1)?);
+    let end = sign + 1 + digits;
+    let right = buf.get(sign)? == &b'-' && (1..16).contains(&digits);
+    (right && buf.get(end..end + 2)? == b"\r\n").then_some(end + 2)
 }
 
-#[inline(never)]
-fn integer_slow(buf: &[u8], pos: usize, digits_max: u8) -> Result<Unit, Stop> {
+/// An integer of any form: an optional sign and at least one digit.
+fn integer(buf: &[u8], pos: usize, digits_max: u8) -> Result<Unit, Stop> {
     let start = pos + 1;
     let signed = matches!(buf.get(start), Some(b'+' | b'-'));
     let digits = start + usize::from(signed);

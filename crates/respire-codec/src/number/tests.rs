@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 
 /// The same question, asked one byte at a time.
-fn before(word: [u8; 8], stops: impl Fn(u8) -> bool) -> usize {
-    word.iter().position(|byte| stops(*byte)).unwrap_or(8)
+fn before(word: [u8; 16], stops: impl Fn(u8) -> bool) -> usize {
+    word.iter().position(|byte| stops(*byte)).unwrap_or(16)
 }
 
 proptest! {
@@ -14,14 +14,15 @@ proptest! {
 
     #[test]
     fn searches_of_a_word_agree_with_a_loop(
-        mut word: [u8; 8],
-        low in prop::collection::vec(0u8..0x40, 0..8),
+        mut word: [u8; 16],
+        low in prop::collection::vec(0u8..0x40, 0..16),
     ) {
         // Bytes near the two borders are the interesting ones.
         word[..low.len()].copy_from_slice(&low);
-        let number = u64::from_le_bytes(word);
+        let number = u128::from_le_bytes(word);
         prop_assert_eq!(bytes_before_control(number), before(word, |byte| byte < 0x0E));
         prop_assert_eq!(digits_before_other(number), before(word, |byte| !byte.is_ascii_digit()));
+        prop_assert_eq!(bytes_before_cr_like(number), before(word, |byte| byte & 0x10 == 0));
     }
 
     #[test]
@@ -68,8 +69,9 @@ fn zero_may_have_a_sign_in_any_type() {
 fn every_pair_of_bytes_is_found() {
     for first in 0..=u8::MAX {
         for second in 0..=u8::MAX {
-            let word = [b'1', first, b'2', second, b'3', b'4', b'5', b'6'];
-            let number = u64::from_le_bytes(word);
+            let mut word = *b"0123456789012345";
+            (word[7], word[9]) = (first, second);
+            let number = u128::from_le_bytes(word);
             assert_eq!(bytes_before_control(number), before(word, |byte| byte < 0x0E));
             let digits = before(word, |byte| !byte.is_ascii_digit());
             assert_eq!(digits_before_other(number), digits);
@@ -79,9 +81,10 @@ fn every_pair_of_bytes_is_found() {
 
 #[test]
 fn words_are_only_read_inside_of_the_buffer() {
-    assert_eq!(load_word(b"12345678", 0), Some(0x3837_3635_3433_3231));
-    assert_eq!(load_word(b"12345678", 1), None);
-    assert_eq!(load_word(b"12345678", 9), None);
+    let text = b"123456789abcdef0";
+    assert_eq!(load_word(text, 0), Some(0x3066_6564_6362_6139_3837_3635_3433_3231));
+    assert_eq!(load_word(text, 1), None);
+    assert_eq!(load_word(text, 17), None);
     assert_eq!(load_word(b"", usize::MAX), None);
 }
 

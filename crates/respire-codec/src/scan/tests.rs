@@ -76,9 +76,9 @@ fn work_is_linear_in_the_bytes_however_they_are_cut() {
         for piece in [1, 13, 1459] {
             let (few, many) = (work(&short, piece), work(&long, piece));
             let grown = long.len() as f64 / short.len() as f64;
-            assert!(many as f64 <= 1.1 * grown * few as f64, "{name}: {few} to {many}");
-            // A header is read again for each byte of it that arrives, and a
-            // payload's for each piece.
+            // A header is read again for each piece that arrives of it and of its
+            // payload, and ten times the count is one digit more.
+            assert!(many as f64 <= 1.25 * grown * few as f64, "{name}: {few} to {many}");
             assert!(many <= 14 * long.len(), "{name}: {many} for {} bytes", long.len());
         }
     }
