@@ -89,7 +89,7 @@ impl fmt::Debug for Command {
 /// use respire::{Command, Pipeline};
 ///
 /// let mut pipeline = Pipeline::new();
-/// pipeline.push(Command::new("INCR").arg("visits")).command(&[b"EXPIRE", b"visits", b"60"]);
+/// pipeline.push(Command::new("INCR").arg("visits")).command(&["EXPIRE", "visits", "60"]);
 /// assert_eq!(pipeline.len(), 2);
 /// ```
 #[derive(Clone, Default)]
