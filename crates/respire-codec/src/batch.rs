@@ -43,11 +43,13 @@ impl Batch {
     }
 
     /// Number of frames that were not taken yet.
+    #[inline]
     pub fn len(&self) -> usize {
         self.tape.as_ref().map_or(0, |tape| tape.entries.len() - self.next)
     }
 
     /// Whether all frames were taken.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -68,6 +70,10 @@ impl Iterator for Batch {
         let tape = self.tape.as_ref()?;
         let entry = *tape.entries.get(self.next)?;
         self.next += 1;
+        let wire = self.bytes.get(entry.start as usize..entry.end as usize)?;
+        if let Some(frame) = Frame::constant(wire) {
+            return Some(frame);
+        }
         let bytes = self.bytes.slice(entry.start as usize..entry.end as usize);
         Some(Frame::of_tape(bytes, tape, entry.node))
     }

@@ -1,4 +1,4 @@
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::batch::Batch;
 use crate::error::DecodeError;
@@ -134,8 +134,8 @@ impl Decoder {
     ///
     /// When the bytes are not RESP or exceed a limit, and from then on always.
     pub fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, DecodeError> {
-        if let Some(frame) = self.ready.next() {
-            return Ok(Some(frame));
+        if !self.ready.is_empty() {
+            return Ok(self.ready.next());
         }
         if let Some(error) = self.failed {
             return Err(error);
@@ -206,12 +206,14 @@ impl Decoder {
         error
     }
 
+    #[inline]
     fn split(&mut self, src: &mut BytesMut, length: usize) -> Bytes {
         self.consumed += length as u64;
         src.split_to(length).freeze()
     }
 
     /// Makes a frame of the first `length` bytes, whose nodes are on the tape.
+    #[inline]
     fn complete(&mut self, src: &mut BytesMut, length: usize) -> Option<Frame> {
         if !self.scanner.hoisted().is_empty() {
             self.enter(0, length, 0);
@@ -219,22 +221,34 @@ impl Decoder {
             self.ready = Batch::new(bytes, self.pool.seal(&mut self.tape));
             return self.ready.next();
         }
-        let bytes = self.split(src, length);
         if let [node] = self.tape.nodes[..] {
             self.tape.nodes.clear();
-            return Some(Frame::scalar(bytes, node));
+            if let Some(frame) = src.get(..length).and_then(Frame::constant) {
+                self.consumed += length as u64;
+                src.advance(length);
+                return Some(frame);
+            }
+            return Some(Frame::scalar(self.split(src, length), node));
         }
+        let bytes = self.split(src, length);
         Some(Frame::aggregate(bytes, self.pool.seal(&mut self.tape), 0))
     }
 
     /// Notes a complete frame of the batch, after the pushes found inside of it.
     fn enter(&mut self, start: usize, length: usize, first: usize) {
+        if !self.scanner.hoisted().is_empty() {
+            self.enter_hoisted(start);
+        }
+        self.tape.entries.push(Entry::new(start, start + length, first as u32));
+    }
+
+    #[cold]
+    fn enter_hoisted(&mut self, start: usize) {
         for push in self.scanner.hoisted().drain(..) {
             let node = self.tape.nodes.len() as u32;
             self.tape.nodes.extend_from_slice(&push.nodes);
             self.tape.entries.push(Entry::new(start + push.start, start + push.end, node));
         }
-        self.tape.entries.push(Entry::new(start, start + length, first as u32));
     }
 
     /// Seals the frames that end before `end`. The nodes from `first` on belong

@@ -115,10 +115,21 @@ fn digits(number: usize) -> usize {
     number.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
+/// A type byte, a number and a CRLF.
+#[inline]
 fn header(dst: &mut BytesMut, tag: u8, number: usize) {
-    let mut buffer = itoa::Buffer::new();
-    let text = buffer.format(number);
+    // Nearly all counts and lengths have one or two digits, and a write of
+    // constant size is a move or two.
+    let digit = |place: usize| b'0' + (number / place % 10) as u8;
+    match number {
+        0..=9 => dst.put_slice(&[tag, digit(1), b'\r', b'\n']),
+        10..=99 => dst.put_slice(&[tag, digit(10), digit(1), b'\r', b'\n']),
+        _ => long_header(dst, tag, number),
+    }
+}
+
+fn long_header(dst: &mut BytesMut, tag: u8, number: usize) {
     dst.put_u8(tag);
-    dst.put_slice(text.as_bytes());
+    dst.put_slice(itoa::Buffer::new().format(number).as_bytes());
     dst.put_slice(b"\r\n");
 }

@@ -37,12 +37,32 @@ pub struct Frame {
 }
 
 impl Frame {
+    #[inline]
     pub(crate) fn scalar(bytes: Bytes, node: Node) -> Self {
         Self { bytes, tape: None, node }
     }
 
+    #[inline]
     pub(crate) fn aggregate(bytes: Bytes, tape: Arc<Tape>, first: u32) -> Self {
         Self { bytes, tape: Some(tape), node: Node { off: first, aux: 0 } }
+    }
+
+    /// The frame that these bytes are, if they are one of the few constant
+    /// replies that most replies are. It shares nothing with anybody, which
+    /// costs less than counting references.
+    #[inline]
+    pub(crate) fn constant(wire: &[u8]) -> Option<Self> {
+        let wire: &'static [u8] = match wire {
+            b"+OK\r\n" => b"+OK\r\n",
+            b":0\r\n" => b":0\r\n",
+            b":1\r\n" => b":1\r\n",
+            b"_\r\n" => b"_\r\n",
+            b"$-1\r\n" => b"$-1\r\n",
+            b"+QUEUED\r\n" => b"+QUEUED\r\n",
+            _ => return None,
+        };
+        let node = Node { off: 0, aux: wire.len() as u32 };
+        Some(Self::scalar(Bytes::from_static(wire), node))
     }
 
     /// The frame whose first node is `tape.nodes[first]`, without a share in the

@@ -68,7 +68,7 @@ pub trait FromValue<'a>: Sized {
     ///
     /// As [`from_value`](Self::from_value).
     fn vec_from_value(value: ValueRef<'a>) -> Result<Vec<Self>, ValueError> {
-        elements(value, "an array")?.map(Self::from_value).collect()
+        collect(elements(value, "an array")?.map(Self::from_value))
     }
 }
 
@@ -76,6 +76,16 @@ pub trait FromValue<'a>: Sized {
 #[cold]
 fn unexpected(value: ValueRef<'_>, expected: &'static str) -> ValueError {
     ValueError::new(expected, Found::Kind(value.kind()))
+}
+
+/// Collects into a vector of the right size. Every item is a value that has
+/// arrived, so their number may be trusted.
+fn collect<T>(items: impl Iterator<Item = Result<T, ValueError>>) -> Result<Vec<T>, ValueError> {
+    let mut all = Vec::with_capacity(items.size_hint().0);
+    for item in items {
+        all.push(item?);
+    }
+    Ok(all)
 }
 
 /// The elements of an aggregate; of a map, keys and values in turn.
@@ -88,7 +98,16 @@ fn elements<'a>(value: ValueRef<'a>, expected: &'static str) -> Result<Seq<'a>, 
 }
 
 /// The text of a string or a number, if it is in one piece.
+#[inline]
 fn text<'a>(value: ValueRef<'a>, expected: &'static str) -> Result<&'a [u8], ValueError> {
+    match value.bulk() {
+        Some(text) => Ok(text),
+        None => other_text(value, expected),
+    }
+}
+
+/// As [`text`], for what is no bulk string in one piece.
+fn other_text<'a>(value: ValueRef<'a>, expected: &'static str) -> Result<&'a [u8], ValueError> {
     match value.get() {
         Value::SimpleString(text) | Value::BulkString(text) => Ok(text),
         Value::VerbatimString(text) => Ok(text.into_text()),
@@ -105,7 +124,15 @@ fn text<'a>(value: ValueRef<'a>, expected: &'static str) -> Result<&'a [u8], Val
 }
 
 /// As [`text`], and a streamed string copied together.
+#[inline]
 fn whole_text<'a>(value: ValueRef<'a>) -> Result<Cow<'a, [u8]>, ValueError> {
+    match value.bulk() {
+        Some(text) => Ok(Cow::Borrowed(text)),
+        None => other_whole_text(value),
+    }
+}
+
+fn other_whole_text<'a>(value: ValueRef<'a>) -> Result<Cow<'a, [u8]>, ValueError> {
     match value.get() {
         Value::StreamedString(chunks) if chunks.len() > 1 => {
             Ok(Cow::Owned(Vec::from(value.join(chunks))))
@@ -122,12 +149,11 @@ macro_rules! integers {
     ($($type:ty)*) => {$(
         impl<'a> FromValue<'a> for $type {
             fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
-                const EXPECTED: &str = "an integer";
-                if let Value::Integer(number) = value.get() {
-                    return <$type>::try_from(number)
-                        .map_err(|_| ValueError::new(EXPECTED, Found::OutOfRange));
+                match value.integer() {
+                    Some(number) => <$type>::try_from(number)
+                        .map_err(|_| ValueError::new("an integer", Found::OutOfRange)),
+                    None => integer_from_text(value),
                 }
-                integer_from_text(value)
             }
         }
     )*};
@@ -142,7 +168,7 @@ impl<'a> FromValue<'a> for u8 {
 
     fn vec_from_value(value: ValueRef<'a>) -> Result<Vec<Self>, ValueError> {
         match elements(value, "a string") {
-            Ok(items) => items.map(Self::from_value).collect(),
+            Ok(items) => collect(items.map(Self::from_value)),
             Err(_) => whole_text(value).map(Cow::into_owned),
         }
     }
@@ -274,7 +300,12 @@ where
     S: core::hash::BuildHasher + Default,
 {
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
-        elements(value, "a set")?.map(T::from_value).collect()
+        let items = elements(value, "a set")?;
+        let mut set = Self::with_capacity_and_hasher(items.len(), S::default());
+        for item in items {
+            set.insert(T::from_value(item)?);
+        }
+        Ok(set)
     }
 }
 
@@ -286,7 +317,13 @@ where
     S: core::hash::BuildHasher + Default,
 {
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
-        pairs(value)?.map(parse_pair).collect()
+        let pairs = pairs(value)?;
+        let mut map = Self::with_capacity_and_hasher(pairs.size_hint().0, S::default());
+        for pair in pairs {
+            let (key, value) = parse_pair(pair)?;
+            map.insert(key, value);
+        }
+        Ok(map)
     }
 }
 
@@ -349,45 +386,58 @@ fn parse_pair<'a, K: FromValue<'a>, V: FromValue<'a>>(
 
 impl<'a, A: FromValue<'a>, B: FromValue<'a>> FromValue<'a> for (A, B) {
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
-        let [a, b] = exactly(value, "an array of 2")?;
-        Ok((A::from_value(a)?, B::from_value(b)?))
+        const EXPECTED: &str = "an array of 2";
+        let mut items = exactly(value, 2, EXPECTED)?;
+        Ok((parse_next(&mut items, EXPECTED)?, parse_next(&mut items, EXPECTED)?))
     }
 
     fn vec_from_value(value: ValueRef<'a>) -> Result<Vec<Self>, ValueError> {
-        pairs(value)?.map(parse_pair).collect()
+        collect(pairs(value)?.map(parse_pair))
     }
 }
 
-/// The elements of an aggregate that has exactly `N` of them.
-fn exactly<'a, const N: usize>(
+/// The elements of an aggregate that has exactly `count` of them.
+fn exactly<'a>(
     value: ValueRef<'a>,
+    count: usize,
     expected: &'static str,
-) -> Result<[ValueRef<'a>; N], ValueError> {
-    let mut items = elements(value, expected)?;
-    if items.len() != N {
+) -> Result<Seq<'a>, ValueError> {
+    let items = elements(value, expected)?;
+    if items.len() != count {
         return Err(ValueError::new(expected, Found::Length(items.len())));
     }
-    // The count was just compared, so no place keeps the value it starts with.
-    Ok([value; N].map(|filler| items.next().unwrap_or(filler)))
+    Ok(items)
+}
+
+/// Reads the next of elements that were counted before.
+#[inline]
+fn parse_next<'a, T: FromValue<'a>>(
+    items: &mut Seq<'a>,
+    expected: &'static str,
+) -> Result<T, ValueError> {
+    match items.next() {
+        Some(item) => T::from_value(item),
+        None => Err(ValueError::new(expected, Found::Length(0))),
+    }
 }
 
 macro_rules! tuples {
-    ($($expected:literal: $($name:ident $value:ident),+;)*) => {$(
+    ($($count:literal $expected:literal: $($name:ident)+;)*) => {$(
         impl<'a, $($name: FromValue<'a>),+> FromValue<'a> for ($($name,)+) {
             fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
-                let [$($value),+] = exactly(value, $expected)?;
-                Ok(($($name::from_value($value)?,)+))
+                let mut items = exactly(value, $count, $expected)?;
+                Ok(($(parse_next::<$name>(&mut items, $expected)?,)+))
             }
         }
     )*};
 }
 
 tuples! {
-    "an array of 1": A a;
-    "an array of 3": A a, B b, C c;
-    "an array of 4": A a, B b, C c, D d;
-    "an array of 5": A a, B b, C c, D d, E e;
-    "an array of 6": A a, B b, C c, D d, E e, F f;
-    "an array of 7": A a, B b, C c, D d, E e, F f, G g;
-    "an array of 8": A a, B b, C c, D d, E e, F f, G g, H h;
+    1 "an array of 1": A;
+    3 "an array of 3": A B C;
+    4 "an array of 4": A B C D;
+    5 "an array of 5": A B C D E;
+    6 "an array of 6": A B C D E F;
+    7 "an array of 7": A B C D E F G;
+    8 "an array of 8": A B C D E F G H;
 }

@@ -39,6 +39,50 @@ pub(crate) fn digits_before_other(word: u128) -> usize {
     (other.trailing_zeros() / 8) as usize
 }
 
+/// The integer in `buf[start..start + length]`, which has the form of one and
+/// fits; 0 if it does not.
+#[inline]
+pub(crate) fn number_at(buf: &[u8], start: usize, length: usize) -> i64 {
+    let text = buf.get(start..start + length).unwrap_or_default();
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let digits_at = start + length - digits.len();
+    match load_word(buf, digits_at) {
+        Some(word) if (1..=16).contains(&digits.len()) => {
+            let magnitude = decimal(word, digits.len()) as i64;
+            if negative { -magnitude } else { magnitude }
+        }
+        _ => parse_integer(text).unwrap_or_default(),
+    }
+}
+
+/// The number in the first `digits` bytes of `word`, 1 to 16 decimal digits.
+#[inline]
+fn decimal(word: u128, digits: usize) -> u64 {
+    // Shifted so that the last digit is in the highest place, with zeros in
+    // front of the first one.
+    let aligned = (word & (LOW * 0x0F)) << (128 - 8 * digits);
+    let low = eight_digits((aligned >> 64) as u64);
+    if digits <= 8 {
+        return low;
+    }
+    eight_digits(aligned as u64) * 100_000_000 + low
+}
+
+/// The number in eight digits, the most significant in the lowest byte, each as
+/// its value. Neighbours are joined three times: to pairs, to fours, to one.
+#[inline]
+fn eight_digits(digits: u64) -> u64 {
+    const PAIRS: u64 = 0x00FF_00FF_00FF_00FF;
+    const FOURS: u64 = 0x0000_FFFF_0000_FFFF;
+    let pairs = (digits * 10 + (digits >> 8)) & PAIRS;
+    let fours = (pairs * 100 + (pairs >> 16)) & FOURS;
+    (fours * 10_000 + (fours >> 32)) & 0xFFFF_FFFF
+}
+
 /// Integer types that decimal text can be read into.
 pub(crate) trait Integer: Sized + Copy {
     /// `value * 10 + digit`, or minus the digit, if that fits.

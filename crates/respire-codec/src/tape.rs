@@ -32,11 +32,12 @@ pub(crate) struct Node {
 /// string, one for any other.
 #[inline]
 pub(crate) fn width(bytes: &[u8], off: usize) -> usize {
-    let rest = bytes.get(off..).unwrap_or_default();
-    match rest {
+    let next = || bytes.get(off + 1).copied();
+    match bytes.get(off) {
+        Some(b'$') if next() == Some(b'?') => 2,
         // The null of RESP2 that is written like an array.
-        [b'*', b'-', ..] => 1,
-        [b'*' | b'%' | b'~' | b'>' | b'|', ..] | [b'$', b'?', ..] => 2,
+        Some(b'*') if next() == Some(b'-') => 1,
+        Some(b'*' | b'%' | b'~' | b'>' | b'|') => 2,
         _ => 1,
     }
 }

@@ -6,8 +6,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::error::ValueError;
 use crate::from_value::FromValue;
-use crate::number::parse_integer;
-use crate::owned::OwnedValue;
+use crate::number::number_at;
+use crate::owned::{self, OwnedValue};
 use crate::scalar::{BigNumber, Double, Verbatim};
 use crate::tape::{self, Node};
 use crate::walk::{self, Visitor, Walk};
@@ -161,27 +161,31 @@ impl<'a> ValueRef<'a> {
     #[inline]
     pub fn get(self) -> Value<'a> {
         let value = self.bare();
-        let wire = value.wire();
         match value.tag() {
-            b'$' => match wire.get(1) {
-                Some(b'-') => Value::Null,
-                Some(b'?') => Value::StreamedString(Chunks(value.children())),
-                _ => Value::BulkString(payload(wire)),
-            },
-            b':' => Value::Integer(parse_integer(line(wire)).unwrap_or_default()),
-            b'+' => Value::SimpleString(line(wire)),
-            b'-' => Value::SimpleError(line(wire)),
-            b'*' if wire.get(1) == Some(&b'-') => Value::Null,
-            b'*' => Value::Array(value.children()),
+            b'$' => value.dollar(),
+            b':' => Value::Integer(value.number()),
+            b'+' => Value::SimpleString(value.line()),
+            b'-' => Value::SimpleError(value.line()),
+            b'*' if value.width() == 2 => Value::Array(value.children()),
             b'%' => Value::Map(Map(value.children())),
             b'~' => Value::Set(value.children()),
             b'>' => Value::Push(value.children()),
-            b'#' => Value::Boolean(wire.get(1) == Some(&b't')),
-            b',' => Value::Double(Double::new(line(wire))),
-            b'(' => Value::BigNumber(BigNumber::new(line(wire))),
-            b'!' => Value::BulkError(payload(wire)),
-            b'=' => Value::VerbatimString(Verbatim::from_payload(payload(wire))),
+            b'#' => Value::Boolean(value.wire().get(1) == Some(&b't')),
+            b',' => Value::Double(Double::new(value.line())),
+            b'(' => Value::BigNumber(BigNumber::new(value.line())),
+            b'!' => Value::BulkError(value.payload()),
+            b'=' => Value::VerbatimString(Verbatim::from_payload(value.payload())),
             _ => Value::Null,
+        }
+    }
+
+    /// What starts with a `$`.
+    #[inline]
+    fn dollar(self) -> Value<'a> {
+        match self.wire().get(1) {
+            Some(b'-') => Value::Null,
+            Some(b'?') => Value::StreamedString(Chunks(self.children())),
+            _ => Value::BulkString(self.payload()),
         }
     }
 
@@ -246,7 +250,7 @@ impl<'a> ValueRef<'a> {
     /// The value as a tree of its own, whose strings still share this frame's
     /// memory.
     pub fn to_value(self) -> OwnedValue {
-        walk::build(Walk::new(self))
+        owned::build(self)
     }
 
     /// Shows the value and everything in it to `visitor`, in wire order.
@@ -265,7 +269,25 @@ impl<'a> ValueRef<'a> {
 
     /// The text of an integer, as it was sent.
     pub(crate) fn integer_text(self) -> &'a [u8] {
-        line(self.bare().wire())
+        self.bare().line()
+    }
+
+    /// The value if it is an integer, without a look at what else it may be.
+    #[inline]
+    pub(crate) fn integer(self) -> Option<i64> {
+        let value = self.bare();
+        (value.tag() == b':').then(|| value.number())
+    }
+
+    /// The value if it is a bulk string in one piece, without a look at what
+    /// else it may be.
+    #[inline]
+    pub(crate) fn bulk(self) -> Option<&'a [u8]> {
+        let value = self.bare();
+        match value.bytes.get(value.at()..) {
+            Some([b'$', b'0'..=b'9', ..]) => Some(value.payload()),
+            _ => None,
+        }
     }
 
     /// A slice of this frame as a handle of its own.
@@ -288,32 +310,43 @@ impl<'a> ValueRef<'a> {
     }
 
     /// The value without the attributes in front of it.
+    #[inline]
     pub(crate) fn bare(self) -> Self {
-        if self.tag() != b'|' {
-            return self;
-        }
+        if self.tag() == b'|' { self.behind_attributes() } else { self }
+    }
+
+    #[cold]
+    fn behind_attributes(self) -> Self {
         // The first attribute of a value leads past all of them.
-        let span = self.nodes.get(1).map_or(0, |lengths| lengths.off as usize);
-        self.skip(span)
+        self.skip(self.lengths().off as usize)
     }
 
     /// The value at the `count`th node from here.
+    #[inline]
     pub(crate) fn skip(self, count: usize) -> Self {
         Self { nodes: self.nodes.get(count..).unwrap_or_default(), ..self }
     }
 
-    /// Nodes of the value with its attributes and everything in it.
-    pub(crate) fn span(self) -> usize {
+    /// What follows the value with its attributes and everything in it.
+    #[inline]
+    pub(crate) fn after(self) -> Self {
         let value = self.bare();
-        let attributes = self.nodes.len() - value.nodes.len();
-        attributes + if value.width() == 1 { 1 } else { value.lengths().off as usize }
+        value.skip(if value.width() == 1 { 1 } else { value.lengths().off as usize })
     }
 
+    /// Nodes of the value with its attributes and everything in it.
+    pub(crate) fn span(self) -> usize {
+        self.nodes.len() - self.after().nodes.len()
+    }
+
+    /// Nodes of the value itself.
+    #[inline]
     pub(crate) fn width(self) -> usize {
         tape::width(self.bytes, self.at())
     }
 
     /// Children of the aggregate whose first node this is.
+    #[inline]
     pub(crate) fn count(self) -> u32 {
         self.nodes.first().map_or(0, |node| node.aux)
     }
@@ -331,6 +364,8 @@ impl<'a> ValueRef<'a> {
         }
     }
 
+    /// The children of an aggregate, or the chunks of a streamed string.
+    #[inline]
     fn children(self) -> Seq<'a> {
         Seq { rest: self.skip(2), remaining: self.count() as usize }
     }
@@ -339,6 +374,7 @@ impl<'a> ValueRef<'a> {
         self.nodes.get(1).copied().unwrap_or(Node { off: 1, aux: 0 })
     }
 
+    #[inline]
     fn at(self) -> usize {
         self.base as usize + self.nodes.first().map_or(0, |node| node.off as usize)
     }
@@ -346,30 +382,37 @@ impl<'a> ValueRef<'a> {
     /// The bytes of the value, from its type byte to its last CRLF.
     #[inline]
     fn wire(self) -> &'a [u8] {
-        let length = match self.width() {
-            1 => self.count(),
-            _ => self.lengths().aux,
-        };
+        let length = if self.width() == 1 { self.count() } else { self.lengths().aux };
         let at = self.at();
         self.bytes.get(at..at + length as usize).unwrap_or_default()
     }
-}
 
-/// What is between the type byte and the CRLF.
-#[inline]
-fn line(wire: &[u8]) -> &[u8] {
-    match wire {
-        [_, text @ .., _, _] => text,
-        _ => &[],
+    /// Of a scalar: what is between the type byte and the CRLF.
+    #[inline]
+    fn line(self) -> &'a [u8] {
+        let (at, length) = (self.at(), self.count() as usize);
+        self.bytes.get(at + 1..at + length.saturating_sub(2)).unwrap_or_default()
     }
-}
 
-/// What is between the header and the CRLF.
-#[inline]
-fn payload(wire: &[u8]) -> &[u8] {
-    let header = wire.iter().position(|byte| *byte == b'\r').map_or(0, |at| at + 2);
-    let end = wire.len().saturating_sub(2);
-    wire.get(header..end).unwrap_or_default()
+    /// Of a scalar: what is between the header and the CRLF.
+    #[inline]
+    fn payload(self) -> &'a [u8] {
+        let line = self.line();
+        let header = match line {
+            [_, b'\r', ..] => 1,
+            [_, _, b'\r', ..] => 2,
+            [_, _, _, b'\r', ..] => 3,
+            _ => line.iter().position(|byte| *byte == b'\r').unwrap_or(line.len()),
+        };
+        line.get(header + 2..).unwrap_or_default()
+    }
+
+    /// Of an integer: its value, which was checked when it was framed.
+    #[inline]
+    fn number(self) -> i64 {
+        let (start, length) = (self.at() + 1, (self.count() as usize).saturating_sub(3));
+        number_at(self.bytes, start, length)
+    }
 }
 
 impl PartialEq for ValueRef<'_> {
@@ -408,7 +451,7 @@ impl<'a> Iterator for Seq<'a> {
     fn next(&mut self) -> Option<ValueRef<'a>> {
         self.remaining = self.remaining.checked_sub(1)?;
         let value = self.rest;
-        self.rest = value.skip(value.span());
+        self.rest = value.after();
         Some(value)
     }
 
@@ -469,8 +512,8 @@ impl<'a> Iterator for Attributes<'a> {
             self.rest = self.rest.skip(2);
         }
         let key = self.rest;
-        let value = key.skip(key.span());
-        self.rest = value.skip(value.span());
+        let value = key.after();
+        self.rest = value.after();
         self.remaining = self.remaining.saturating_sub(2);
         Some((key, value))
     }
@@ -486,7 +529,7 @@ impl<'a> Iterator for Chunks<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        self.0.next().map(|chunk| payload(chunk.wire()))
+        self.0.next().map(ValueRef::payload)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

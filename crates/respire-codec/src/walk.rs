@@ -6,7 +6,6 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::owned::{Attributed, OwnedValue, Pairs, Values};
 use crate::value::{Kind, Value, ValueRef};
 
 /// One step on the way through a value.
@@ -25,7 +24,6 @@ pub(crate) enum Event<S> {
 /// A scalar on either side.
 pub(crate) trait Scalar {
     fn view(&self) -> Value<'_>;
-    fn to_owned_value(&self) -> OwnedValue;
 }
 
 /// What an open level is.
@@ -56,7 +54,7 @@ impl<'a> Walk<'a> {
             let mut left = core::mem::take(remaining);
             loop {
                 for _ in 0..left {
-                    self.rest = self.rest.skip(self.rest.span());
+                    self.rest = self.rest.after();
                 }
                 if *level != Level::Attributes || self.rest.tag() != b'|' {
                     break;
@@ -120,7 +118,7 @@ impl<'a> Iterator for Walk<'a> {
         let value = self.rest;
         let kind = value.kind();
         if value.width() == 1 || kind == Kind::BulkString {
-            self.rest = value.skip(value.span());
+            self.rest = value.after();
             return Some(Event::Scalar(value));
         }
         let children = value.count();
@@ -134,23 +132,6 @@ impl<'a> Iterator for Walk<'a> {
 impl Scalar for ValueRef<'_> {
     fn view(&self) -> Value<'_> {
         self.get()
-    }
-
-    fn to_owned_value(&self) -> OwnedValue {
-        let share = |part| self.share(part);
-        match self.get() {
-            Value::SimpleString(text) => OwnedValue::SimpleString(share(text)),
-            Value::SimpleError(text) => OwnedValue::SimpleError(share(text)),
-            Value::BulkError(text) => OwnedValue::BulkError(share(text)),
-            Value::Integer(number) => OwnedValue::Integer(number),
-            Value::BulkString(text) => OwnedValue::BulkString(share(text)),
-            Value::StreamedString(chunks) => OwnedValue::BulkString(self.join(chunks)),
-            Value::Boolean(truth) => OwnedValue::Boolean(truth),
-            Value::Double(number) => OwnedValue::Double(number.map(share)),
-            Value::BigNumber(number) => OwnedValue::BigNumber(number.map(share)),
-            Value::VerbatimString(text) => OwnedValue::VerbatimString(text.map(share)),
-            _ => OwnedValue::Null,
-        }
     }
 }
 
@@ -173,47 +154,6 @@ pub(crate) fn equal<A: Scalar, B: Scalar>(
             return false;
         }
     }
-}
-
-/// Builds an owned value, from the leaves up.
-pub(crate) fn build<S: Scalar>(events: impl Iterator<Item = Event<S>>) -> OwnedValue {
-    // One list of finished values for each open level; the root's is the first.
-    let mut open: Vec<Vec<OwnedValue>> = Vec::new();
-    let mut attributes: Vec<Option<Values>> = Vec::new();
-    let mut done = OwnedValue::Null;
-    let mut pending: Option<Values> = None;
-    for event in events {
-        let value = match event {
-            Event::Scalar(scalar) => scalar.to_owned_value(),
-            Event::Begin(kind, entries) => {
-                let children = if kind == Kind::Map { entries * 2 } else { entries };
-                open.push(Vec::with_capacity(children));
-                attributes.push(pending.take());
-                continue;
-            }
-            Event::BeginAttributes(pairs) => {
-                open.push(Vec::with_capacity(pairs * 2 + 1));
-                continue;
-            }
-            Event::EndAttributes => {
-                pending = open.pop().map(Values::from);
-                continue;
-            }
-            Event::End(kind) => {
-                pending = attributes.pop().flatten();
-                OwnedValue::aggregate(kind, Values::from(open.pop().unwrap_or_default()))
-            }
-        };
-        let value = match pending.take() {
-            None => value,
-            Some(pairs) => OwnedValue::Attributed(Attributed::new(Pairs::flat(pairs), value)),
-        };
-        match open.last_mut() {
-            Some(siblings) => siblings.push(value),
-            None => done = value,
-        }
-    }
-    done
 }
 
 /// Prints a value in one line.

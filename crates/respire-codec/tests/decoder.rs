@@ -248,3 +248,20 @@ fn values_know_where_they_are() {
     let offsets: Vec<usize> = items.map(ValueRef::offset).collect();
     assert_eq!(offsets, [16, 31]);
 }
+
+#[test]
+fn constant_replies_hold_on_to_nothing() {
+    for wire in ["+OK\r\n", "+QUEUED\r\n", ":0\r\n", ":1\r\n", "_\r\n", "$-1\r\n"] {
+        let mut src = BytesMut::from(wire.repeat(3).as_str());
+        let block = src.as_ptr_range();
+        let mut decoder = Decoder::default();
+        let single = decoder.decode(&mut src).unwrap().unwrap();
+        assert!(!block.contains(&single.bytes().as_ptr()));
+        assert_eq!(single.bytes(), wire);
+        let batch: Vec<Frame> = decoder.decode_batch(&mut src).unwrap().collect();
+        assert_eq!(batch, [single.clone(), single.clone()]);
+        assert!(batch.iter().all(|frame| !block.contains(&frame.bytes().as_ptr())));
+        let error = decoder.decode(&mut BytesMut::from("x")).unwrap_err();
+        assert_eq!(error.offset(), 3 * wire.len() as u64, "what was taken is counted");
+    }
+}

@@ -57,6 +57,46 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn numbers_in_a_buffer_agree_with_the_standard_library(
+        before in "[x:0-9]{0,3}",
+        number: i64,
+        shift in 0u32..64,
+        zeros in 0usize..20,
+        sign in "[+-]?",
+        after in "[x0-9\r]{0,20}",
+    ) {
+        let number = number >> shift;
+        let zeros = "0".repeat(zeros);
+        let text = if number < 0 {
+            alloc::format!("-{zeros}{}", number.unsigned_abs())
+        } else {
+            alloc::format!("{sign}{zeros}{number}")
+        };
+        let expected: i64 = text.parse().unwrap();
+        let buf = alloc::format!("{before}{text}{after}");
+        prop_assert_eq!(number_at(buf.as_bytes(), before.len(), text.len()), expected);
+    }
+}
+
+#[test]
+fn a_number_of_every_length_is_read() {
+    for length in 1..=18u32 {
+        for digit in 1..=9u64 {
+            let text = alloc::format!("{}\r\n", digit.to_string().repeat(length as usize));
+            let expected: i64 = text.trim_end().parse().unwrap();
+            let mut buf = text.into_bytes();
+            assert_eq!(number_at(&buf, 0, length as usize), expected);
+            buf.extend([b'9'; 16]);
+            assert_eq!(number_at(&buf, 0, length as usize), expected);
+        }
+    }
+    assert_eq!(number_at(b"", 5, 5), 0);
+}
+
 #[test]
 fn zero_may_have_a_sign_in_any_type() {
     assert_eq!(parse_integer::<u8>(b"-0"), Some(0));
