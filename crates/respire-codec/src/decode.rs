@@ -215,7 +215,7 @@ impl Decoder {
     /// Makes a frame of the first `length` bytes, whose nodes are on the tape.
     #[inline]
     fn complete(&mut self, src: &mut BytesMut, length: usize) -> Option<Frame> {
-        if !self.scanner.hoisted().is_empty() {
+        if self.scanner.has_hoisted() {
             self.enter(0, length, 0);
             let bytes = self.split(src, length);
             self.ready = Batch::new(bytes, self.pool.seal(&mut self.tape));
@@ -236,7 +236,7 @@ impl Decoder {
 
     /// Notes a complete frame of the batch, after the pushes found inside of it.
     fn enter(&mut self, start: usize, length: usize, first: usize) {
-        if !self.scanner.hoisted().is_empty() {
+        if self.scanner.has_hoisted() {
             self.enter_hoisted(start);
         }
         self.tape.entries.push(Entry::new(start, start + length, first as u32));
@@ -244,7 +244,7 @@ impl Decoder {
 
     #[cold]
     fn enter_hoisted(&mut self, start: usize) {
-        for push in self.scanner.hoisted().drain(..) {
+        for push in self.scanner.take_hoisted() {
             let node = self.tape.nodes.len() as u32;
             self.tape.nodes.extend_from_slice(&push.nodes);
             self.tape.entries.push(Entry::new(start + push.start, start + push.end, node));

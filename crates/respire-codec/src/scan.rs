@@ -150,9 +150,15 @@ impl Scanner {
         self.protocol = protocol;
     }
 
-    /// Pushes found inside of the frame that was just completed.
-    pub(crate) fn hoisted(&mut self) -> &mut Vec<Hoisted> {
-        &mut self.hoisted
+    /// Whether pushes were found inside of the frame that was just completed.
+    #[inline]
+    pub(crate) fn has_hoisted(&self) -> bool {
+        !self.hoisted.is_empty()
+    }
+
+    /// The pushes that were found there, in wire order.
+    pub(crate) fn take_hoisted(&mut self) -> Vec<Hoisted> {
+        core::mem::take(&mut self.hoisted)
     }
 
     /// Looks for the end of the frame that starts at `bytes[0]` and appends its

@@ -65,11 +65,23 @@ pub(crate) struct Tape {
     pub(crate) entries: Vec<Entry>,
 }
 
+impl Tape {
+    fn len(&self) -> usize {
+        self.nodes.len().max(self.entries.len())
+    }
+
+    fn capacity(&self) -> usize {
+        self.nodes.capacity().max(self.entries.capacity())
+    }
+}
+
 /// Tapes that were handed out, to be used again once nobody holds them.
 #[derive(Debug, Default)]
 pub(crate) struct TapePool {
     /// Oldest first. Each is shared with frames that may still be alive.
     tapes: VecDeque<Arc<Tape>>,
+    /// Tapes sealed since the last large one.
+    small_in_a_row: u32,
 }
 
 /// Tapes remembered per decoder. A caller that keeps more frames alive than
@@ -81,20 +93,29 @@ const TAPES_MAX: usize = 64;
 /// behind it.
 const PROBES: usize = 4;
 
-/// Nodes (8 bytes each) that an idle tape may keep when another idle one could
-/// serve instead: 64 such tapes are half a mebibyte.
+/// Nodes (8 bytes each) that an idle tape may always keep: 64 such tapes are
+/// half a mebibyte. A larger one is let go when another idle one could serve
+/// instead, or when it was not needed for a while.
 const IDLE_NODES_MAX: usize = 1024;
+
+/// Small tapes in a row after which a large one was a spike.
+const SPIKE_OVER: u32 = 64;
 
 impl TapePool {
     /// Hands out what was built in `tape`, which is left empty, with the
     /// memory of a tape that came back where there is one.
     pub(crate) fn seal(&mut self, tape: &mut Tape) -> Arc<Tape> {
+        let large = tape.len() > IDLE_NODES_MAX;
+        self.small_in_a_row = if large { 0 } else { self.small_in_a_row.saturating_add(1) };
         let mut sealed = self.idle().unwrap_or_default();
         if let Some(free) = Arc::get_mut(&mut sealed) {
             core::mem::swap(free, tape);
         }
         tape.nodes.clear();
         tape.entries.clear();
+        if self.small_in_a_row > SPIKE_OVER && tape.capacity() > IDLE_NODES_MAX {
+            *tape = Tape::default();
+        }
         if self.tapes.len() == TAPES_MAX {
             self.tapes.pop_front();
         }
@@ -119,7 +140,7 @@ impl TapePool {
     /// does not stay in memory.
     fn release_spare(&mut self) {
         let spare = self.tapes.front_mut().and_then(Arc::get_mut);
-        if spare.is_some_and(|tape| tape.nodes.capacity() > IDLE_NODES_MAX) {
+        if spare.is_some_and(|tape| tape.capacity() > IDLE_NODES_MAX) {
             self.tapes.pop_front();
         }
     }

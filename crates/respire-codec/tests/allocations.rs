@@ -52,7 +52,7 @@ fn a_frame_costs_no_allocation_in_steady_state() {
 
 #[test]
 fn a_batch_costs_no_allocation_in_steady_state() {
-    let wire = REPLIES.concat().repeat(50);
+    let wire = REPLIES.concat().repeat(30);
     let mut decoder = Decoder::default();
     let mut src = BytesMut::with_capacity(4 * wire.len());
     let mut round = |decoder: &mut Decoder, cut: usize| {
@@ -149,6 +149,19 @@ fn a_spike_does_not_stay() {
         decode(&mut decoder, &mut src, &mut [None], 1_000 * REPLIES.len());
     });
     assert!(info.bytes_current < 128 * 1024, "{} bytes are kept", info.bytes_current);
+}
+
+#[test]
+fn a_single_spike_does_not_stay_either() {
+    let large = format!("*100000\r\n{}", ":1\r\n".repeat(100_000));
+    let mut decoder = Decoder::default();
+    let info = allocations(|| {
+        let mut src = BytesMut::from(large.as_str());
+        drop(decoder.decode(&mut src).unwrap());
+        let mut src = replies(100);
+        decode(&mut decoder, &mut src, &mut [None], 100 * REPLIES.len());
+    });
+    assert!(info.bytes_current < 32 * 1024, "{} bytes are kept", info.bytes_current);
 }
 
 #[test]

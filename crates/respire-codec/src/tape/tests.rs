@@ -68,3 +68,30 @@ fn idle_tapes_that_are_large_are_let_go() {
     let large = pool.tapes.iter().filter(|tape| tape.nodes.capacity() > IDLE_NODES_MAX).count();
     assert!(large <= 1, "{large} large tapes are kept");
 }
+
+#[test]
+fn a_large_tape_that_is_not_needed_any_more_is_let_go() {
+    let mut pool = TapePool::default();
+    let mut building = tape(IDLE_NODES_MAX + 1);
+    drop(pool.seal(&mut building));
+    for _ in 0..2 * SPIKE_OVER {
+        building.nodes.push(Node { off: 1, aux: 1 });
+        drop(pool.seal(&mut building));
+    }
+    let kept = pool.tapes.iter().map(|tape| tape.capacity()).max();
+    assert!(kept.max(Some(building.capacity())) <= Some(IDLE_NODES_MAX));
+}
+
+#[test]
+fn a_large_tape_that_is_needed_now_and_then_is_kept() {
+    let mut pool = TapePool::default();
+    let mut building = Tape::default();
+    let mut largest = Vec::new();
+    for round in 0..10 * SPIKE_OVER {
+        let nodes = if round % (SPIKE_OVER / 2) == 0 { IDLE_NODES_MAX + 1 } else { 1 };
+        building.nodes.extend(vec![Node { off: 1, aux: 1 }; nodes]);
+        let sealed = pool.seal(&mut building);
+        largest.push(sealed.capacity().max(building.capacity()));
+    }
+    assert!(largest.iter().all(|capacity| *capacity > IDLE_NODES_MAX));
+}
