@@ -9,6 +9,19 @@ pub use reply::reply;
 pub use segments::Segments;
 
 /// Writes the header of an array: `*N\r\n`.
+///
+/// # Example
+///
+/// ```
+/// use bytes::BytesMut;
+/// use respire_codec::encode;
+///
+/// let mut out = BytesMut::new();
+/// encode::array_header(&mut out, 2);
+/// encode::bulk_string(&mut out, b"DEL");
+/// encode::bulk_string(&mut out, b"key");
+/// assert_eq!(&out[..], b"*2\r\n$3\r\nDEL\r\n$3\r\nkey\r\n");
+/// ```
 pub fn array_header(dst: &mut BytesMut, elements: usize) {
     header(dst, b'*', elements);
 }

@@ -9,6 +9,18 @@ use crate::value::Kind;
 /// RESP has no point at which a reader could pick up again, so a decoder that
 /// has returned one of these returns it for ever. The message never contains
 /// payload bytes.
+///
+/// # Example
+///
+/// ```
+/// use bytes::BytesMut;
+/// use respire_codec::{Decoder, Reason};
+///
+/// let mut decoder = Decoder::default();
+/// let error = decoder.decode(&mut BytesMut::from("$3\r\nabcdef")).unwrap_err();
+/// assert_eq!((error.offset(), error.reason()), (7, Reason::MissingCrlf));
+/// assert_eq!(decoder.decode(&mut BytesMut::from("+OK\r\n")), Err(error));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("invalid RESP at byte {offset}, in a value that starts with {}: {reason}", Byte(*.type_byte))]
 pub struct DecodeError {
@@ -106,6 +118,19 @@ pub enum Reason {
 }
 
 /// A value cannot be read as the type that was asked for.
+///
+/// # Example
+///
+/// ```
+/// # use bytes::BytesMut;
+/// # use respire_codec::Decoder;
+/// # let mut received = BytesMut::from("_\r\n");
+/// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+/// let error = frame.parse::<u64>().unwrap_err();
+/// assert!(error.is_null());
+/// assert_eq!(error.to_string(), "an integer expected, null found");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[error("{expected} expected, {} found", .found.noun())]
 pub struct ValueError {

@@ -143,6 +143,19 @@ impl fmt::Debug for Frame {
 }
 
 /// One frame of a [`Batch`](crate::Batch), borrowed.
+///
+/// # Example
+///
+/// ```
+/// use bytes::BytesMut;
+/// use respire_codec::Decoder;
+///
+/// let mut received = BytesMut::from("+OK\r\n>1\r\n+bye\r\n");
+/// let batch = Decoder::default().decode_batch(&mut received)?;
+/// let pushes = batch.iter().filter(|frame| frame.is_push()).count();
+/// assert_eq!(pushes, 1);
+/// # Ok::<(), respire_codec::DecodeError>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct FrameRef<'a> {
     /// The whole batch.

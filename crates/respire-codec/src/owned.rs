@@ -20,10 +20,10 @@ use crate::walk::{self, Event, Scalar};
 /// use bytes::BytesMut;
 /// use respire_codec::{Decoder, OwnedValue};
 ///
-/// let mut received = BytesMut::from("%1\r\n+score\r\n:7\r\n");
+/// let mut received = BytesMut::from("%1\r\n$5\r\nscore\r\n:7\r\n");
 /// let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
 /// let expected = OwnedValue::Map([("score", 7)].into_iter().collect());
-/// assert_ne!(frame.to_value(), expected, "one key is a simple string, one a bulk string");
+/// assert_eq!(frame.to_value(), expected);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub enum OwnedValue {
@@ -159,6 +159,16 @@ impl Scalar for &OwnedValue {
 }
 
 /// A list of values that can be dropped, however deep they nest.
+///
+/// # Example
+///
+/// ```
+/// use respire_codec::{OwnedValue, Values};
+///
+/// let values: Values = [1, 2].into_iter().collect();
+/// assert_eq!(values[1], OwnedValue::Integer(2));
+/// assert_eq!(format!("{:?}", OwnedValue::Set(values)), "~[1, 2]");
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Values(Vec<OwnedValue>);
 
@@ -229,6 +239,16 @@ impl fmt::Debug for Values {
 }
 
 /// The keys and values of a map, in order and with duplicates.
+///
+/// # Example
+///
+/// ```
+/// use respire_codec::Pairs;
+///
+/// let pairs: Pairs = [("a", 1), ("b", 2)].into_iter().collect();
+/// let keys: Vec<String> = pairs.iter().map(|(key, _)| format!("{key:?}")).collect();
+/// assert_eq!(keys, [r#""a""#, r#""b""#]);
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Pairs(Values);
 
@@ -280,6 +300,16 @@ impl fmt::Debug for Pairs {
 }
 
 /// A value with attributes in front of it.
+///
+/// # Example
+///
+/// ```
+/// use respire_codec::{Attributed, OwnedValue};
+///
+/// let value = Attributed::new([("ttl", 60)].into_iter().collect(), "x".into());
+/// assert_eq!(value.value(), &OwnedValue::from("x"));
+/// assert_eq!(value.attributes().len(), 1);
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Attributed(
     /// Keys and values in turn, and the value at the end.

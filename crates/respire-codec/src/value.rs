@@ -13,6 +13,20 @@ use crate::tape::{self, Node};
 use crate::walk::{self, Visitor, Walk};
 
 /// What a value is, without what it says.
+///
+/// # Example
+///
+/// ```
+/// use respire_codec::Kind;
+///
+/// # use bytes::BytesMut;
+/// # use respire_codec::Decoder;
+/// # let mut received = BytesMut::from("~1\r\n:1\r\n");
+/// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+/// assert_eq!(frame.value().kind(), Kind::Set);
+/// assert_eq!(Kind::Set.noun(), "a set");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `+`
@@ -67,6 +81,20 @@ impl Kind {
 }
 
 /// How a null was written.
+///
+/// # Example
+///
+/// ```
+/// use respire_codec::NullForm;
+///
+/// # use bytes::BytesMut;
+/// # use respire_codec::Decoder;
+/// # let mut received = BytesMut::from("$-1\r\n");
+/// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+/// assert!(frame.value().is_null());
+/// assert_eq!(frame.value().null_form(), Some(NullForm::BulkString));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NullForm {
     /// `_`, of RESP3.
@@ -81,6 +109,26 @@ pub enum NullForm {
 ///
 /// Strings are bytes. Servers do send simple strings and errors that are not
 /// UTF-8.
+///
+/// # Example
+///
+/// ```
+/// use respire_codec::Value;
+///
+/// # use bytes::BytesMut;
+/// # use respire_codec::Decoder;
+/// # let mut received = BytesMut::from("*2\r\n:1\r\n$1\r\nx\r\n");
+/// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+/// let Value::Array(items) = frame.value().get() else { return Err("no array".into()) };
+/// for item in items {
+///     match item.get() {
+///         Value::Integer(number) => assert_eq!(number, 1),
+///         Value::BulkString(text) => assert_eq!(text, b"x"),
+///         other => println!("neither: {other:?}"),
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub enum Value<'a> {
     /// A short status, such as `OK`.
@@ -121,6 +169,22 @@ pub enum Value<'a> {
 /// and carry equal attributes. The forms of null are equal, and so are a
 /// streamed and an ordinary aggregate or string with the same content. Doubles
 /// and big numbers are compared as text.
+///
+/// # Example
+///
+/// ```
+/// use respire_codec::ValueRef;
+///
+/// # use bytes::BytesMut;
+/// # use respire_codec::Decoder;
+/// # let mut received = BytesMut::from("*2\r\n-ERR no\r\n$2\r\nhi\r\n");
+/// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+/// let results: Vec<ValueRef<'_>> = frame.parse()?;
+/// assert_eq!(results[0].error(), Some(&b"ERR no"[..]));
+/// assert_eq!(results[1].parse::<&str>()?, "hi");
+/// assert_eq!(results[1].to_bytes().as_deref(), Some(&b"hi"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct ValueRef<'a> {
     bytes: &'a Bytes,
@@ -438,6 +502,21 @@ impl fmt::Debug for ValueRef<'_> {
 /// The elements of an array, a set or a push, in wire order.
 ///
 /// Passing over an element takes the same time whatever is in it.
+///
+/// # Example
+///
+/// ```
+/// use respire_codec::Value;
+///
+/// # use bytes::BytesMut;
+/// # use respire_codec::Decoder;
+/// # let mut received = BytesMut::from("*3\r\n:1\r\n*2\r\n:2\r\n:3\r\n:4\r\n");
+/// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+/// let Value::Array(mut items) = frame.value().get() else { return Err("no array".into()) };
+/// assert_eq!(items.len(), 3);
+/// assert_eq!(items.nth(2).map(|item| item.parse::<u8>()), Some(Ok(4)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Seq<'a> {
     rest: ValueRef<'a>,
@@ -464,6 +543,22 @@ impl ExactSizeIterator for Seq<'_> {}
 impl FusedIterator for Seq<'_> {}
 
 /// The entries of a map, in wire order.
+///
+/// # Example
+///
+/// ```
+/// use respire_codec::Value;
+///
+/// # use bytes::BytesMut;
+/// # use respire_codec::Decoder;
+/// # let mut received = BytesMut::from("%1\r\n+ttl\r\n:60\r\n");
+/// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+/// let Value::Map(entries) = frame.value().get() else { return Err("no map".into()) };
+/// for (key, value) in entries {
+///     assert_eq!((key.parse::<&str>()?, value.parse::<u64>()?), ("ttl", 60));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Map<'a>(Seq<'a>);
 
@@ -492,6 +587,23 @@ impl ExactSizeIterator for Map<'_> {}
 impl FusedIterator for Map<'_> {}
 
 /// The attributes of one value, in wire order.
+///
+/// # Example
+///
+/// ```
+/// # use bytes::BytesMut;
+/// # use respire_codec::Decoder;
+/// # let mut received = BytesMut::from("*1\r\n|1\r\n+ttl\r\n:60\r\n$1\r\nx\r\n");
+/// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+/// let [item] = frame.parse::<Vec<respire_codec::ValueRef<'_>>>()?[..] else { panic!() };
+/// let attributes: Vec<(&str, u64)> = item
+///     .attributes()
+///     .map(|(key, value)| Ok((key.parse()?, value.parse()?)))
+///     .collect::<Result<_, respire_codec::ValueError>>()?;
+/// assert_eq!(attributes, [("ttl", 60)]);
+/// assert_eq!(item.parse::<&str>()?, "x");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Attributes<'a> {
     /// What is left of the nodes in front of the value.
@@ -522,6 +634,21 @@ impl<'a> Iterator for Attributes<'a> {
 impl FusedIterator for Attributes<'_> {}
 
 /// The pieces of a streamed string, in order; none is empty.
+///
+/// # Example
+///
+/// ```
+/// use respire_codec::Value;
+///
+/// # use bytes::BytesMut;
+/// # use respire_codec::Decoder;
+/// # let mut received = BytesMut::from("$?\r\n;2\r\nab\r\n;1\r\nc\r\n;0\r\n");
+/// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+/// let Value::StreamedString(chunks) = frame.value().get() else { return Err("no stream".into()) };
+/// assert!(chunks.eq([&b"ab"[..], b"c"]));
+/// assert_eq!(frame.parse::<String>()?, "abc");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Chunks<'a>(Seq<'a>);
 
