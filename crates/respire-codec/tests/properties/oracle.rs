@@ -354,7 +354,7 @@ impl Reader<'_> {
                 write!(out, "\"{}\"", text.escape_ascii()).unwrap();
                 return Ok(());
             }
-            if text.len() as u128 + length > self.config.limits.bulk_bytes as u128 {
+            if length.saturating_add(text.len() as u128) > self.config.limits.bulk_bytes as u128 {
                 return Err(Halt::Fault(Reason::BulkTooLong, self.at));
             }
             let end = self.payload_end(length, start)?;

@@ -22,6 +22,13 @@ impl Vector {
         Outcome { frames: self.frames.clone(), end: self.end.clone() }
     }
 
+    /// What chooses this vector's configuration in [`super::config`], or the
+    /// default one if it has limits of its own.
+    pub(crate) fn selector(&self) -> u8 {
+        u8::from(self.config.protocol == Protocol::Resp2)
+            | u8::from(self.config.mode == Mode::Strict) << 1
+    }
+
     fn strict(mut self) -> Self {
         self.config.mode = Mode::Strict;
         self
@@ -615,6 +622,12 @@ fn streamed() -> Vec<Vector> {
         bad(
             "chunks above the largest bulk string together",
             b"$?\r\n;1\r\na\r\n;536870912\r\n",
+            BulkTooLong,
+            11,
+        ),
+        bad(
+            "chunk of a length with sixty digits",
+            repeat("", 0, &format!("$?\r\n;1\r\na\r\n;{}\r\n", "9".repeat(60))),
             BulkTooLong,
             11,
         ),
