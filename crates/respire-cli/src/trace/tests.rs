@@ -44,13 +44,42 @@ fn line_ends_may_be_of_either_kind_and_missing_at_the_end() {
 fn a_malformed_line_is_an_error_with_its_number() {
     assert_eq!(message("{"), "line 3: EOF while parsing an object (column 1)");
     assert_eq!(message("not json"), "line 3: expected ident (column 2)");
-    assert_eq!(message(""), "line 3: EOF while parsing a value (column 0)");
     assert_eq!(
         message(&format!("{GOOD} {GOOD}")),
         format!("line 3: trailing characters (column {})", GOOD.len() + 2)
     );
-    assert!(message("[1]").starts_with("line 3: invalid "), "{}", message("[1]"));
+    assert_eq!(message("  3"), "line 3: invalid type: integer `3`, expected an object (column 3)");
     assert!(message("null").starts_with("line 3: invalid type: null"));
+}
+
+#[test]
+fn an_array_of_the_fields_in_their_order_is_no_request() {
+    let reason = "an array, and a request is an object";
+    assert_eq!(message("[0,512,1,[1]]"), format!("line 3: {reason} (column 1)"));
+    assert_eq!(message(" []"), format!("line 3: {reason} (column 2)"));
+}
+
+#[test]
+fn blank_lines_may_stand_at_the_end_alone() {
+    for end in ["\n", "\r\n", "\n\n \t\r\n", "  "] {
+        let results = read(&format!("{GOOD}\n{GOOD}\n{end}"));
+        assert_eq!(results.len(), 2, "{end:?}: {results:?}");
+        assert!(results.iter().all(Result::is_ok), "{end:?}: {results:?}");
+    }
+    assert!(read(" \n\n").is_empty());
+    assert_eq!(message(""), "line 3: the line is blank");
+    // The first of several is named.
+    assert_eq!(message(" \r\n\n\t"), "line 3: the line is blank");
+}
+
+#[test]
+fn what_is_no_plain_text_is_called_by_its_name() {
+    let packed = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, b'\n'];
+    let marked = [b"\xef\xbb\xbf", GOOD.as_bytes()].concat();
+    for (trace, name) in [(&packed[..], "gzip -dc"), (&marked[..], "byte order mark")] {
+        let error = TraceReader::new(trace).next().unwrap().unwrap_err().to_string();
+        assert!(error.starts_with("line 1: ") && error.contains(name), "{error}");
+    }
 }
 
 #[test]
@@ -72,6 +101,17 @@ fn a_field_out_of_its_range_is_an_error() {
         (r#""timestamp": 5"#, r#""timestamp": 1e999"#, "number out of range"),
         (r#""timestamp": 5"#, r#""timestamp": null"#, "invalid type: null"),
         (r#""timestamp": 5"#, r#""timestamp": -0.5"#, "the timestamp -0.5 is negative"),
+        (
+            r#""timestamp": 5"#,
+            r#""timestamp": 9007199254740994"#,
+            "`timestamp` is greater than 9007",
+        ),
+        (
+            r#""input_length": 7"#,
+            r#""input_length": 9007199254740993"#,
+            "`input_length` is greater",
+        ),
+        (r#""output_length": 1"#, r#""output_length": 18446744073709551615"#, "`output_length` is"),
         ("[0]", "[]", "`hash_ids` is empty"),
         ("[0]", "[0, -1]", "invalid value: integer `-1`"),
         ("[0]", "0", "invalid type: integer `0`"),
@@ -81,6 +121,14 @@ fn a_field_out_of_its_range_is_an_error() {
         assert_ne!(line, GOOD);
         let message = message(&line);
         assert!(message.starts_with(&format!("line 3: {reason}")), "{message}");
+    }
+}
+
+#[test]
+fn lengths_need_not_fit_the_blocks() {
+    for length in ["0", "1", "513", "9007199254740992"] {
+        let line = GOOD.replace(r#""input_length": 7"#, &format!(r#""input_length": {length}"#));
+        assert!(read(&line)[0].is_ok(), "{length}");
     }
 }
 
