@@ -187,31 +187,48 @@ async fn a_block_listed_twice_counts_as_listed_and_is_stored_once() {
     }
 }
 
-/// An index that swallows one call.
-struct Forgetful {
+/// An index whose adds and evicts pass through a gate each, which sees them counted from 0.
+struct Gated<A, E> {
     index: Arc<dyn Index>,
-    /// Which add, counted from 0, is answered with success and not carried out.
-    add: Option<usize>,
-    /// Likewise.
-    evict: Option<usize>,
+    add_gate: A,
+    evict_gate: E,
     adds: AtomicUsize,
     evicts: AtomicUsize,
 }
 
-impl Forgetful {
-    fn wrap(
-        add: Option<usize>,
-        evict: Option<usize>,
-    ) -> impl FnOnce(Arc<dyn Index>) -> Arc<dyn Index> {
-        move |index| {
-            let (adds, evicts) = Default::default();
-            Arc::new(Self { index, add, evict, adds, evicts })
-        }
+/// What becomes of a call.
+enum Gate {
+    /// It is carried out.
+    Open,
+    /// It is answered with success and not carried out.
+    Swallow,
+    /// It is answered with an error and not carried out.
+    Fail,
+}
+
+impl Gate {
+    fn swallows_if(swallows: bool) -> Self {
+        if swallows { Self::Swallow } else { Self::Open }
+    }
+}
+
+impl<A, E> Gated<A, E>
+where
+    A: Fn(usize) -> Gate + Send + Sync + 'static,
+    E: Fn(usize) -> Gate + Send + Sync + 'static,
+{
+    fn wrap(index: Arc<dyn Index>, add_gate: A, evict_gate: E) -> Arc<dyn Index> {
+        let (adds, evicts) = Default::default();
+        Arc::new(Self { index, add_gate, evict_gate, adds, evicts })
     }
 }
 
 #[async_trait]
-impl Index for Forgetful {
+impl<A, E> Index for Gated<A, E>
+where
+    A: Fn(usize) -> Gate + Send + Sync,
+    E: Fn(usize) -> Gate + Send + Sync,
+{
     async fn lookup(&self, keys: &[BlockHash], pods: &PodSet) -> Result<Lookup, IndexError> {
         self.index.lookup(keys, pods).await
     }
@@ -222,10 +239,12 @@ impl Index for Forgetful {
         request_keys: &[BlockHash],
         entries: &[PodEntry],
     ) -> Result<(), IndexError> {
-        if self.add == Some(self.adds.fetch_add(1, Ordering::Relaxed)) {
-            return Ok(());
+        match (self.add_gate)(self.adds.fetch_add(1, Ordering::Relaxed)) {
+            Gate::Open => self.index.add(engine_keys, request_keys, entries).await,
+            Gate::Swallow => Ok(()),
+            // Without keys, an index answers with an error of its own.
+            Gate::Fail => self.index.add(None, &[], entries).await,
         }
-        self.index.add(engine_keys, request_keys, entries).await
     }
 
     async fn evict(
@@ -234,10 +253,11 @@ impl Index for Forgetful {
         key_type: KeyType,
         entries: &[PodEntry],
     ) -> Result<(), IndexError> {
-        if self.evict == Some(self.evicts.fetch_add(1, Ordering::Relaxed)) {
-            return Ok(());
+        match (self.evict_gate)(self.evicts.fetch_add(1, Ordering::Relaxed)) {
+            Gate::Open => self.index.evict(keys, key_type, entries).await,
+            Gate::Swallow => Ok(()),
+            Gate::Fail => self.index.evict(&[], key_type, entries).await,
         }
-        self.index.evict(keys, key_type, entries).await
     }
 
     async fn request_key(&self, engine_key: BlockHash) -> Result<BlockHash, IndexError> {
@@ -257,7 +277,10 @@ async fn verdict(
     (add, evict): (Option<usize>, Option<usize>),
 ) -> (u64, u64) {
     let store = bench.open(fleet(1, "2"), false).await.unwrap();
-    let mut store = store.wrap_index(Forgetful::wrap(add, evict));
+    let mut store = store.wrap_index(|index| {
+        let swallows = |which| move |n| Gate::swallows_if(which == Some(n));
+        Gated::wrap(index, swallows(add), swallows(evict))
+    });
     let report = run(options, requests_of(blocks), &mut store).await.unwrap();
     store.close().await.unwrap();
     assert_eq!(bench.keys_held().await, 0);
@@ -297,56 +320,15 @@ async fn the_oracle_of_the_dump_sees_a_suppressed_add_and_a_suppressed_evict() {
     }
 }
 
-/// An index that fails after some adds.
-struct Failing {
-    index: Arc<dyn Index>,
-    adds_left: AtomicUsize,
-}
-
-#[async_trait]
-impl Index for Failing {
-    async fn lookup(&self, keys: &[BlockHash], pods: &PodSet) -> Result<Lookup, IndexError> {
-        self.index.lookup(keys, pods).await
-    }
-
-    async fn add(
-        &self,
-        engine_keys: Option<&[BlockHash]>,
-        request_keys: &[BlockHash],
-        entries: &[PodEntry],
-    ) -> Result<(), IndexError> {
-        let left =
-            self.adds_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-        // Without keys, an index answers with an error of its own.
-        let request_keys = if left.is_ok() { request_keys } else { &[] };
-        self.index.add(engine_keys, request_keys, entries).await
-    }
-
-    async fn evict(
-        &self,
-        keys: &[BlockHash],
-        key_type: KeyType,
-        entries: &[PodEntry],
-    ) -> Result<(), IndexError> {
-        self.index.evict(keys, key_type, entries).await
-    }
-
-    async fn request_key(&self, engine_key: BlockHash) -> Result<BlockHash, IndexError> {
-        self.index.request_key(engine_key).await
-    }
-
-    async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError> {
-        self.index.clear(pod_identifier).await
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_fails_ends_the_replay_and_the_keys_are_removed_all_the_same() {
     let bench = Bench::server(Flavour::Valkey);
     for options in [options(Route::Index), with_writers(3)] {
         let store = bench.open(fleet(4, "500"), false).await.unwrap();
-        let mut store =
-            store.wrap_index(|index| Arc::new(Failing { index, adds_left: AtomicUsize::new(50) }));
+        let mut store = store.wrap_index(|index| {
+            let fails_later = |n| if n < 50 { Gate::Open } else { Gate::Fail };
+            Gated::wrap(index, fails_later, |_| Gate::Open)
+        });
         let endless = Box::new(Generator::new(7).map(Ok));
         let error = run(&options, endless, &mut store).await.unwrap_err();
         assert!(matches!(error, ReplayError::Index(_)), "{error:?}");
@@ -426,6 +408,63 @@ async fn foreign_keys_survive_even_where_they_share_a_name_with_the_replays() {
             assert_ne!(snapshot(&client).await, before);
             store.close().await.unwrap();
             assert_eq!(snapshot(&client).await, before);
+        }
+    }
+}
+
+/// A figure of INFO, such as the bytes that the server has received.
+async fn figure(client: &Client, name: &str) -> u64 {
+    let info: String = client.query(Command::new("INFO").arg("stats")).await.unwrap();
+    let figure = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    figure.unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removing_costs_what_was_written_and_not_all_blocks_of_all_pods() {
+    let bench = Bench::server(Flavour::Valkey);
+    let client = bench.client().await;
+    let mut store = bench.open(fleet(1000, "unlimited"), false).await.unwrap();
+    let blocks: Vec<Vec<u64>> = (0..100).map(|n| (10 * n..10 * n + 10).collect()).collect();
+    // Every block is on one pod, and the first one on all others as well.
+    let mut requests: Vec<&[u64]> = blocks.iter().map(|ids| &ids[..]).collect();
+    requests.resize(1000, &[0]);
+    let round_robin = options(Route::RoundRobin);
+    run(&round_robin, requests_of(&requests), &mut store).await.unwrap();
+    let before = figure(&client, "total_net_input_bytes").await;
+    store.close().await.unwrap();
+    let received = figure(&client, "total_net_input_bytes").await - before;
+    // 1,999 pairs of some 150 bytes each, and 1,000 engine keys.
+    assert!(received < 1_000_000, "{received} bytes");
+    assert_eq!(bench.keys_held().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dump_leaves_the_fields_of_large_foreign_hashes_on_the_server() {
+    const FIELDS: u64 = 50_000;
+    const HASH_BYTES: u64 = FIELDS * 100;
+    for flavour in Flavour::ALL {
+        let bench = Bench::server(flavour);
+        let client = bench.client().await;
+        // One has the name of a block of the replay's, so that ours is a field among many.
+        let shared = Keys::new(TAG).request_key(1).to_string();
+        let script = "for i = 1, ARGV[1] do \
+                          redis.call('HSET', KEYS[1], string.rep('x', 100) .. i, '') \
+                      end";
+        for hash in ["7", &shared] {
+            let fill = Command::new("EVAL").arg(script).arg(1).arg(hash).arg(FIELDS);
+            client.execute(fill).await.unwrap();
+        }
+        let mut store = bench.open(fleet(1, "2"), true).await.unwrap();
+        let before = figure(&client, "total_net_output_bytes").await;
+        let report = run(&with_writers(1), requests_of(&[&[1, 2]]), &mut store).await.unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        let read = figure(&client, "total_net_output_bytes").await - before;
+        assert!(read > HASH_BYTES, "a lookup has to read what stands under its key: {read}");
+        assert!(read < 2 * HASH_BYTES, "and nothing else is read whole: {read}");
+        store.close().await.unwrap();
+        for hash in ["7", &shared] {
+            let held: u64 = client.query(Command::new("HLEN").arg(hash)).await.unwrap();
+            assert_eq!(held, FIELDS);
         }
     }
 }

@@ -10,20 +10,23 @@ use respire::{Client, Command, Pipeline};
 use respire_kvblock::{BlockHash, PodEntry, PodSet};
 
 use crate::fleet::Fleet;
+use crate::keys::Keys;
 use crate::oracle::Verdict;
 use crate::replay::ReplayError;
 use crate::store::{Store, StoreError};
 
-/// Keys that the server is asked to visit in one step of a scan.
+/// Keys, or fields of a hash, that the server is asked to visit in one step of a scan.
 const SCAN_COUNT: usize = 1000;
 
 /// Compares every (block, pod) pair: a false hit is one that only the index has, a missed block
 /// one that only the pod has.
 pub(crate) async fn compare(store: &Store, fleet: &Fleet) -> Result<Verdict, ReplayError> {
     let blocks: HashMap<BlockHash, u64> =
-        store.written().iter().map(|id| (store.keys().request_key(*id), *id)).collect();
+        store.written().blocks().map(|id| (store.keys().request_key(id), id)).collect();
     let claimed = match store.client() {
-        Some(client) => server_pairs(client, fleet).await.map_err(ReplayError::Store)?,
+        Some(client) => {
+            server_pairs(client, store.keys(), fleet).await.map_err(ReplayError::Store)?
+        }
         None => index_pairs(store, fleet).await?,
     };
 
@@ -46,8 +49,8 @@ async fn index_pairs(
     fleet: &Fleet,
 ) -> Result<HashSet<(BlockHash, usize)>, ReplayError> {
     let mut pairs = HashSet::new();
-    for id in store.written() {
-        let key = store.keys().request_key(*id);
+    for id in store.written().blocks() {
+        let key = store.keys().request_key(id);
         let lookup = store.index().lookup(&[key], &PodSet::all()).await;
         let lookup = lookup.map_err(ReplayError::Index)?;
         let pods = lookup.entries(0).filter_map(|entry| fleet.number(entry));
@@ -59,8 +62,10 @@ async fn index_pairs(
 /// What stands on the server, under whatever key.
 async fn server_pairs(
     client: &Client,
+    names: &Keys,
     fleet: &Fleet,
 ) -> Result<HashSet<(BlockHash, usize)>, StoreError> {
+    let ours = format!("*{}*", names.pod_prefix());
     let mut pairs = HashSet::new();
     let mut cursor = "0".to_owned();
     loop {
@@ -73,8 +78,8 @@ async fn server_pairs(
         let (next, keys): (String, Vec<Vec<u8>>) =
             client.query(scan).await.map_err(StoreError::Server)?;
         // A key that is no number is nobody's block.
-        let keys: Vec<BlockHash> = keys.iter().filter_map(|key| block_hash(key)).collect();
-        collect_fields(client, fleet, &keys, &mut pairs).await?;
+        let keys = keys.iter().filter_map(|key| block_hash(key));
+        collect_fields(client, &ours, fleet, keys.collect(), &mut pairs).await?;
         if next == "0" {
             return Ok(pairs);
         }
@@ -82,26 +87,39 @@ async fn server_pairs(
     }
 }
 
+/// Scans each hash for the fields that match `ours`: others' hashes may be large, and have none.
 async fn collect_fields(
     client: &Client,
+    ours: &str,
     fleet: &Fleet,
-    keys: &[BlockHash],
+    keys: Vec<BlockHash>,
     pairs: &mut HashSet<(BlockHash, usize)>,
 ) -> Result<(), StoreError> {
-    let mut pipeline = Pipeline::new();
-    for key in keys {
-        pipeline.command(&["HKEYS", &key.to_string()]);
-    }
-    let replies = client.pipeline(pipeline).await.map_err(StoreError::Server)?;
-    for (key, reply) in keys.iter().zip(replies) {
-        // Another client may have replaced the key since by something else.
-        if reply.server_error().is_some_and(|error| error.code() == "WRONGTYPE") {
-            continue;
+    let mut scans: Vec<_> = keys.into_iter().map(|key| (key, "0".to_owned())).collect();
+    while !scans.is_empty() {
+        let mut pipeline = Pipeline::new();
+        for (key, cursor) in &scans {
+            let scan = Command::new("HSCAN").arg(key.to_string()).arg(&**cursor);
+            pipeline.push(scan.args(["MATCH", ours, "COUNT"]).arg(SCAN_COUNT));
         }
-        let fields: Vec<Vec<u8>> = reply.parse().map_err(StoreError::Server)?;
-        let entries = fields.iter().filter_map(|field| PodEntry::from_field(field));
-        let pods = entries.filter_map(|entry| fleet.number(&entry));
-        pairs.extend(pods.map(|pod| (*key, pod)));
+        let replies = client.pipeline(pipeline).await.map_err(StoreError::Server)?;
+        let mut unfinished = Vec::new();
+        for ((key, _), reply) in scans.into_iter().zip(replies) {
+            // Another client may have replaced the key since by something else.
+            if reply.server_error().is_some_and(|error| error.code() == "WRONGTYPE") {
+                continue;
+            }
+            let (next, members): (String, Vec<Vec<u8>>) =
+                reply.parse().map_err(StoreError::Server)?;
+            // Fields and their values take turns.
+            let fields = members.iter().step_by(2);
+            let entries = fields.filter_map(|field| PodEntry::from_field(field));
+            pairs.extend(entries.filter_map(|entry| Some((key, fleet.number(&entry)?))));
+            if next != "0" {
+                unfinished.push((key, next));
+            }
+        }
+        scans = unfinished;
     }
     Ok(())
 }

@@ -52,7 +52,13 @@ impl Keys {
     /// The entry by which the index knows a pod.
     #[must_use]
     pub fn pod_entry(&self, pod: usize) -> PodEntry {
-        PodEntry::new(format!("replay-{:016x}-{pod}", self.tag), TIER)
+        PodEntry::new(format!("{}{pod}", self.pod_prefix()), TIER)
+    }
+
+    /// What the names of all pods begin with, and no other run's: letters, digits and dashes.
+    #[must_use]
+    pub fn pod_prefix(&self) -> String {
+        format!("replay-{:016x}-", self.tag)
     }
 
     /// `2 id + 1` and `2 id + 2` are all different over all ids and none is 0. Each step after

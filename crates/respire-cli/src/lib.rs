@@ -46,3 +46,4 @@ pub mod store;
 pub mod trace;
 mod watchdog;
 mod writers;
+mod written;

@@ -159,7 +159,7 @@ impl<'a> Replay<'a> {
         let event = self.fleet.pod_mut(pod).store(&request.hash_ids);
 
         self.tally.count(request, pod, real[pod], ttft_s, &event);
-        self.store.note_written(&event.stored);
+        self.store.note_written(pod, &event.stored);
         let entry = self.fleet.entry(pod);
         match writers {
             None => self.applier.apply(entry, &event).await,

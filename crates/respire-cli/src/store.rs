@@ -1,6 +1,5 @@
 //! Which index a replay runs against, and how it is left behind.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,12 +11,14 @@ use crate::fleet::FleetSize;
 use crate::keys::Keys;
 use crate::local_server::{Flavour, LocalServer, LocalServerError};
 use crate::pod::Capacity;
+use crate::written::Written;
 
 /// What the names of llm-d's engine keys begin with.
 const ENGINE_KEY_PREFIX: &[u8] = b"engine:";
 
-/// How many fields are removed in one round trip; each is some 100 bytes.
-const FIELDS_PER_REMOVAL: usize = 8192;
+/// How many fields are removed in one round trip at the least, but for the last; each is some 100
+/// bytes. Also the most that one command removes.
+const FIELDS_PER_REMOVAL: usize = 2048;
 
 /// Which index to use.
 #[derive(Debug, Clone)]
@@ -39,8 +40,8 @@ pub struct Store {
     client: Option<Client>,
     private: Option<LocalServer>,
     fleet: FleetSize,
-    /// Every block that the index was ever told of.
-    written: HashSet<u64>,
+    /// Every block that the index was ever told of, with its pods.
+    written: Written,
 }
 
 impl Store {
@@ -125,7 +126,7 @@ impl Store {
             client: None,
             private: None,
             fleet,
-            written: HashSet::new(),
+            written: Written::default(),
         }
     }
 
@@ -170,13 +171,13 @@ impl Store {
         self.client.as_ref()
     }
 
-    pub(crate) fn written(&self) -> &HashSet<u64> {
+    pub(crate) fn written(&self) -> &Written {
         &self.written
     }
 
-    /// To be called with each block before the index is told of it.
-    pub(crate) fn note_written(&mut self, blocks: &[u64]) {
-        self.written.extend(blocks);
+    /// To be called with a pod's blocks before the index is told of them.
+    pub(crate) fn note_written(&mut self, pod: usize, blocks: &[u64]) {
+        self.written.note(pod, blocks);
     }
 
     /// Removes from a server what this replay has written there, or stops the server if it is
@@ -195,39 +196,41 @@ impl Store {
             };
         }
         let Some(client) = &self.client else { return Ok(()) };
-        let fields: Vec<Vec<u8>> =
-            (0..self.fleet.pods).map(|pod| self.keys.pod_entry(pod).to_field()).collect();
-        let written: Vec<u64> = self.written.iter().copied().collect();
-        for blocks in written.chunks((FIELDS_PER_REMOVAL / fields.len().max(1)).max(1)) {
-            self.remove(client, blocks, &fields).await?;
-        }
-        Ok(())
+        self.remove_written(client).await
     }
 
-    /// A hash or a sorted set disappears with its last member, so that members are all there is
-    /// to remove.
-    async fn remove(
-        &self,
-        client: &Client,
-        blocks: &[u64],
-        fields: &[Vec<u8>],
-    ) -> Result<(), StoreError> {
-        let mut pipeline = Pipeline::new();
-        for id in blocks {
-            let request_key = self.keys.request_key(*id).to_string();
-            let engine_key = self.keys.engine_key(*id).to_string();
+    /// Removes exactly the pairs that were written, so that the cost is theirs and not that of all
+    /// blocks times all pods. A hash or a sorted set disappears with its last member, so that
+    /// members are all there is to remove.
+    async fn remove_written(&self, client: &Client) -> Result<(), StoreError> {
+        let field = |pod: &usize| self.keys.pod_entry(*pod).to_field();
+        let (mut pipeline, mut fields) = (Pipeline::new(), 0);
+        for (id, pods) in self.written.pairs() {
+            let request_key = self.keys.request_key(id).to_string();
+            let engine_key = self.keys.engine_key(id).to_string();
             let engine_key = [ENGINE_KEY_PREFIX, engine_key.as_bytes()].concat();
-            pipeline.push(Command::new("HDEL").arg(&*request_key).args(fields));
+            for pods in pods.chunks(FIELDS_PER_REMOVAL) {
+                pipeline.push(Command::new("HDEL").arg(&*request_key).args(pods.iter().map(field)));
+            }
             pipeline.command(&[b"ZREM", &*engine_key, request_key.as_bytes()]);
-        }
-        for reply in client.pipeline(pipeline).await.map_err(StoreError::Server)? {
-            // Somebody else's value of another type stands there now: ours is gone.
-            if reply.server_error().is_none_or(|error| error.code() != "WRONGTYPE") {
-                reply.into_result().map_err(StoreError::Server)?;
+            fields += pods.len();
+            if fields >= FIELDS_PER_REMOVAL {
+                remove(client, std::mem::take(&mut pipeline)).await?;
+                fields = 0;
             }
         }
-        Ok(())
+        remove(client, pipeline).await
     }
+}
+
+async fn remove(client: &Client, pipeline: Pipeline) -> Result<(), StoreError> {
+    for reply in client.pipeline(pipeline).await.map_err(StoreError::Server)? {
+        // Somebody else's value of another type stands there now: ours is gone.
+        if reply.server_error().is_none_or(|error| error.code() != "WRONGTYPE") {
+            reply.into_result().map_err(StoreError::Server)?;
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Store {
