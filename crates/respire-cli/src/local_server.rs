@@ -3,7 +3,8 @@
 //! The server listens on a Unix socket in that directory and, when asked, on a loopback TCP port.
 //! It keeps nothing on disk unless an argument says otherwise. It runs in a process group of its
 //! own, so that Ctrl-C at a terminal reaches only this process, which then stops the server in its
-//! own time; should this process be killed outright, a watchdog ends the server.
+//! own time; should this process be killed outright, a watchdog ends the server. The whole group is
+//! killed, so that a wrapper around a server does not leave the server behind.
 //!
 //! # Example
 //!
@@ -33,7 +34,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use crate::watchdog::Watchdog;
 
@@ -92,6 +95,7 @@ pub struct LocalServerBuilder {
     program: OsString,
     args: Vec<OsString>,
     port: Option<u16>,
+    stop: CancellationToken,
 }
 
 impl LocalServerBuilder {
@@ -123,12 +127,19 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Starts the server and waits until it answers.
+    /// Gives up a start under way, with [`LocalServerError::Stopped`], when `stop` is cancelled.
+    #[must_use]
+    pub fn stop_when(mut self, stop: CancellationToken) -> Self {
+        self.stop = stop;
+        self
+    }
+
+    /// Starts the server and waits until it answers, 30 seconds at the most.
     ///
     /// # Errors
     ///
     /// The program is missing ([`LocalServerError::NotFound`]), ended at once, did not answer in
-    /// time, or a file or process of ours could not be made.
+    /// time, the start was given up, or a file or process of ours could not be made.
     pub fn start(self) -> Result<LocalServer, LocalServerError> {
         let directory = tempfile::Builder::new()
             .prefix("respire-server-")
@@ -172,7 +183,12 @@ impl LocalServer {
     /// What to start and with which options.
     #[must_use]
     pub fn builder(flavour: Flavour) -> LocalServerBuilder {
-        LocalServerBuilder { program: flavour.program().into(), args: Vec::new(), port: None }
+        LocalServerBuilder {
+            program: flavour.program().into(),
+            args: Vec::new(),
+            port: None,
+            stop: CancellationToken::new(),
+        }
     }
 
     /// The URL of the Unix socket, `unix:///…`.
@@ -305,7 +321,7 @@ impl LocalServer {
         let started = Instant::now();
         let output = || output_tail(&self.log_path(), log_start);
         loop {
-            let exit = process.child.try_wait();
+            let exit = process.exit_status();
             if let Some(status) =
                 exit.map_err(|source| LocalServerError::io("watch the server", source))?
             {
@@ -314,6 +330,9 @@ impl LocalServer {
             }
             if answers_ping(&self.socket) {
                 return Ok(());
+            }
+            if self.builder.stop.is_cancelled() {
+                return Err(LocalServerError::Stopped { program: self.program() });
             }
             if started.elapsed() > START_TIMEOUT {
                 let program = self.program();
@@ -332,18 +351,20 @@ impl LocalServer {
     }
 }
 
-/// The server's process, killed and reaped on drop.
+/// The server's process, which leads a group of its own. On drop the group is killed and the
+/// process reaped, in this order: a number that is not reaped cannot belong to another group.
 #[derive(Debug)]
 struct Process {
     /// Dropped by hand before the child is reaped, as [`Watchdog::over`] asks. `None` where there
     /// is no shell: then only an outright kill of this process leaves the server behind.
     watchdog: Option<Watchdog>,
     child: Child,
+    is_reaped: bool,
 }
 
 impl Process {
     fn watched(child: Child, directory: &Path) -> Result<Self, LocalServerError> {
-        let mut process = Self { watchdog: None, child };
+        let mut process = Self { watchdog: None, child, is_reaped: false };
         process.watchdog = match Watchdog::over(process.child.id(), directory) {
             Ok(watchdog) => Some(watchdog),
             Err(source) if source.kind() == io::ErrorKind::NotFound => None,
@@ -351,14 +372,31 @@ impl Process {
         };
         Ok(process)
     }
+
+    /// How the process has ended; `None` while it runs. What it has started is ended with it.
+    fn exit_status(&mut self) -> io::Result<Option<ExitStatus>> {
+        let looks = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        match waitid(WaitId::Pid(Pid::from_child(&self.child)), looks)? {
+            None => Ok(None),
+            Some(_) => self.end().map(Some),
+        }
+    }
+
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        self.watchdog = None;
+        if !self.is_reaped {
+            // Fails only when nothing of the group is left.
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            self.is_reaped = true;
+        }
+        self.child.wait()
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.watchdog = None;
-        // Both fail only when the child is already gone and reaped.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Fails only when somebody else has reaped our child.
+        let _ = self.end();
     }
 }
 
@@ -373,7 +411,7 @@ pub enum LocalServerError {
         program: String,
     },
     /// The server ended before it answered.
-    #[error("`{program}` ended at its start ({status}); it said:\n{output}")]
+    #[error("`{program}` ended at its start ({status}) {}", quoted(output))]
     Exited {
         /// What was started.
         program: String,
@@ -383,12 +421,18 @@ pub enum LocalServerError {
         output: String,
     },
     /// The server runs, but has not answered.
-    #[error("`{program}` did not answer within {START_TIMEOUT:?}; it said:\n{output}")]
+    #[error("`{program}` did not answer within {START_TIMEOUT:?} {}", quoted(output))]
     Unanswered {
         /// What was started.
         program: String,
         /// The end of its output.
         output: String,
+    },
+    /// The start was given up, as [`stop_when`](LocalServerBuilder::stop_when) asked.
+    #[error("the start of `{program}` was given up")]
+    Stopped {
+        /// What was being started.
+        program: String,
     },
     /// The temporary directory lies too deep for a Unix socket in it.
     #[error(
@@ -422,6 +466,14 @@ impl LocalServerError {
 
     fn io(action: &'static str, source: io::Error) -> Self {
         Self::Io { action, source }
+    }
+}
+
+/// A server's output as the end of a message.
+fn quoted(output: &str) -> String {
+    match output {
+        "" => "and said nothing".to_owned(),
+        output => format!("and said:\n{output}"),
     }
 }
 

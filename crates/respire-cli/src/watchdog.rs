@@ -9,10 +9,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// Waits for the end of its input, then kills `$1` and removes the directory `$2`.
-const SCRIPT: &str = r#"read -r _; kill -KILL "$1" 2>/dev/null; rm -rf -- "$2""#;
+/// Waits for the end of its input, then kills the process group `$1` and removes the directory `$2`.
+const SCRIPT: &str = r#"read -r _; kill -KILL "-$1" 2>/dev/null; rm -rf -- "$2""#;
 
-/// A shell that kills a process and removes its directory when this process is gone.
+/// A shell that kills a process group and removes its directory when this process is gone.
 ///
 /// Dropping it calls the shell off.
 #[derive(Debug)]
@@ -21,8 +21,8 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Watches on behalf of `process_id`, which must be a child that is not reaped before this
-    /// value is dropped: until then its number cannot belong to another process.
+    /// Watches over the process group of `process_id`, which must be a child that leads one and is
+    /// not reaped before this value is dropped: until then its number cannot belong to another.
     ///
     /// # Errors
     ///

@@ -110,6 +110,57 @@ fn an_early_end_is_reported_with_the_servers_own_words() {
     assert!(error.to_string().contains("no-such-option"), "{error}");
 }
 
+/// A shell script in place of a server. It is given the server's arguments.
+fn script(directory: &Path, lines: &str) -> PathBuf {
+    let path = directory.join("script");
+    // Written by another process: a file that another thread's child has inherited open for
+    // writing cannot be run.
+    let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$2" && chmod 700 "$2""#;
+    let mut command = Command::new("sh");
+    let status = command.args(["-c", write, "sh", lines]).arg(&path).status().unwrap();
+    assert!(status.success());
+    path
+}
+
+#[test]
+fn an_early_end_without_a_word_is_called_that() {
+    let directory = TempDir::new().unwrap();
+    let builder = LocalServer::builder(Flavour::Valkey);
+    let error = builder.program(script(directory.path(), "exit 7")).start().unwrap_err();
+    let message = error.to_string();
+    assert!(message.ends_with("ended at its start (exit status: 7) and said nothing"), "{message}");
+}
+
+#[test]
+fn a_start_is_given_up_when_asked_and_takes_its_descendants_with_it() {
+    let directory = TempDir::new().unwrap();
+    let pid_file = directory.path().join("pid");
+    let lines = format!("sleep 1000 & echo $! > {0}.new; mv {0}.new {0}; wait", pid_file.display());
+    let stop = CancellationToken::new();
+    let builder = LocalServer::builder(Flavour::Valkey).stop_when(stop.clone());
+    let builder = builder.program(script(directory.path(), &lines));
+    let starting = thread::spawn(move || builder.start());
+    wait_until("the script", || pid_file.exists());
+    let descendant = fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+    assert!(is_alive(descendant));
+    stop.cancel();
+    let error = starting.join().unwrap().unwrap_err();
+    assert!(matches!(error, LocalServerError::Stopped { .. }), "{error:?}");
+    wait_until("the descendant's end", || !is_alive(descendant));
+}
+
+#[test]
+fn what_outlives_the_process_that_was_started_is_ended_with_it() {
+    let directory = TempDir::new().unwrap();
+    let pid_file = directory.path().join("pid");
+    let lines = format!("sleep 1000 & echo $! > {}", pid_file.display());
+    let builder = LocalServer::builder(Flavour::Valkey);
+    let error = builder.program(script(directory.path(), &lines)).start().unwrap_err();
+    assert!(matches!(error, LocalServerError::Exited { .. }), "{error:?}");
+    let descendant = fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+    wait_until("the descendant's end", || !is_alive(descendant));
+}
+
 #[test]
 fn a_taken_port_that_was_asked_for_is_an_error() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
