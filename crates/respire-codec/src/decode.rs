@@ -244,11 +244,10 @@ impl Decoder {
 
     #[cold]
     fn enter_hoisted(&mut self, start: usize) {
-        for push in self.scanner.take_hoisted() {
-            let node = self.tape.nodes.len() as u32;
-            self.tape.nodes.extend_from_slice(&push.nodes);
-            self.tape.entries.push(Entry::new(start + push.start, start + push.end, node));
-        }
+        let pushes = self.scanner.take_hoisted();
+        let node = self.tape.nodes.len() as u32;
+        self.tape.nodes.extend_from_slice(&pushes.nodes);
+        self.tape.entries.extend(pushes.entries.iter().map(|push| push.moved(start as u32, node)));
     }
 
     /// Seals the frames that end before `end`. The nodes from `first` on belong

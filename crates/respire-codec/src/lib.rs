@@ -65,7 +65,7 @@
 //! # Memory
 //!
 //! A header never reserves memory: the index grows with the bytes that have
-//! arrived, at most 8 bytes for 3. [`Limits`] bounds depth, lengths, counts and
+//! arrived, by at most 4 for each of them and doubling its room. [`Limits`] bounds depth, lengths, counts and
 //! the frame as a whole. Indexes are used again, so that in steady state a frame
 //! costs no allocation.
 //!

@@ -22,7 +22,7 @@ use crate::limits::Limits;
 use crate::number::{
     bytes_before_control, bytes_before_cr_like, digits_before_other, load_word, parse_integer,
 };
-use crate::tape::{self, Node};
+use crate::tape::{self, Entry, Node, Tape};
 
 /// Counts bytes and nodes that were looked at, for the tests that hold the work
 /// to be linear. Nothing in any other build.
@@ -53,15 +53,6 @@ pub(crate) struct Fault {
     pub(crate) offset: usize,
     pub(crate) type_byte: u8,
     pub(crate) reason: Reason,
-}
-
-/// A push that was found inside of a reply.
-#[derive(Debug)]
-pub(crate) struct Hoisted {
-    pub(crate) start: usize,
-    pub(crate) end: usize,
-    /// Its nodes, with offsets from its own first byte.
-    pub(crate) nodes: Vec<Node>,
 }
 
 /// What an open aggregate does when its last child is complete.
@@ -121,9 +112,10 @@ pub(crate) struct Scanner {
     parents: Vec<Level>,
     /// First of the attributes that wait for their value, or `NONE`.
     pending: u32,
-    /// Pushes found inside of the current frame, in wire order.
-    hoisted: Vec<Hoisted>,
-    hoisted_nodes: usize,
+    /// Pushes found inside of the current frame, in the order in which they
+    /// were complete. Positions count from the frame's first byte; offsets in
+    /// the nodes, as always, from the push's own.
+    hoisted: Tape,
 }
 
 impl Scanner {
@@ -137,8 +129,7 @@ impl Scanner {
             level: ROOT,
             parents: Vec::new(),
             pending: NONE,
-            hoisted: Vec::new(),
-            hoisted_nodes: 0,
+            hoisted: Tape::default(),
         }
     }
 
@@ -153,11 +144,11 @@ impl Scanner {
     /// Whether pushes were found inside of the frame that was just completed.
     #[inline]
     pub(crate) fn has_hoisted(&self) -> bool {
-        !self.hoisted.is_empty()
+        !self.hoisted.entries.is_empty()
     }
 
-    /// The pushes that were found there, in wire order.
-    pub(crate) fn take_hoisted(&mut self) -> Vec<Hoisted> {
+    /// The pushes that were found there.
+    pub(crate) fn take_hoisted(&mut self) -> Tape {
         core::mem::take(&mut self.hoisted)
     }
 
@@ -305,14 +296,13 @@ impl Scanner {
 
     /// Length that the tape may reach. Pushes that left it count as well.
     fn nodes_max(&self, first: usize) -> usize {
-        (first + self.limits.tape_nodes).saturating_sub(self.hoisted_nodes)
+        (first + self.limits.tape_nodes).saturating_sub(self.hoisted.nodes.len())
     }
 
     /// Makes the scanner ready for the first byte of the next frame.
     fn rewind(&mut self) {
         (self.pos, self.searched) = (0, 0);
         (self.level, self.pending) = (ROOT, NONE);
-        self.hoisted_nodes = 0;
     }
 
     /// Completes `level`, whose last byte is before `pos`, and every aggregate
@@ -358,17 +348,22 @@ impl Scanner {
     /// Takes a complete push off the tape again.
     #[cold]
     fn hoist(&mut self, buf: &[u8], push: Level, end: usize, nodes: &mut Vec<Node>, first: usize) {
-        let mut taken = nodes.split_off(first + push.node as usize);
-        let start = taken.first().map_or(0, |node| node.off);
-        let mut at = 0;
-        tally(taken.len());
-        while let Some(node) = taken.get_mut(at) {
+        let index = first + push.node as usize;
+        let start = nodes.get(index).map_or(0, |node| node.off);
+        let node = self.hoisted.nodes.len();
+        self.hoisted.entries.push(Entry::new(start as usize, end, node as u32));
+        tally(nodes.len() - index);
+        let mut lengths = false;
+        for mut node in nodes.drain(index..) {
             // The second node of an aggregate holds lengths, which do not move.
-            at += tape::width(buf, node.off as usize);
-            node.off = node.off.saturating_sub(start);
+            if lengths {
+                lengths = false;
+            } else {
+                lengths = tape::width(buf, node.off as usize) == 2;
+                node.off = node.off.saturating_sub(start);
+            }
+            self.hoisted.nodes.push(node);
         }
-        self.hoisted_nodes += taken.len();
-        self.hoisted.push(Hoisted { start: start as usize, end, nodes: taken });
     }
 
     /// End of the scalar at `pos`, if it is of one of the usual types, complete,

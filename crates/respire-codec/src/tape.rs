@@ -55,6 +55,11 @@ impl Entry {
     pub(crate) fn new(start: usize, end: usize, node: u32) -> Self {
         Self { start: start as u32, end: end as u32, node }
     }
+
+    /// The same frame, so many bytes and nodes further back.
+    pub(crate) fn moved(self, bytes: u32, nodes: u32) -> Self {
+        Self { start: self.start + bytes, end: self.end + bytes, node: self.node + nodes }
+    }
 }
 
 /// The nodes of one frame, or of all the frames of a batch.

@@ -120,8 +120,13 @@ fn a_header_reserves_next_to_nothing() {
 
 #[test]
 fn memory_follows_what_has_arrived() {
-    // The densest reply there is: eight bytes of index for three on the wire.
-    for (head, part) in [("*2000000000\r\n", "_\r\n"), ("*?\r\n", "*0\r\n"), ("*?\r\n", "|0\r\n")] {
+    // The densest frames there are.
+    for (head, part) in [
+        ("*2000000000\r\n", "_\r\n"),
+        ("*?\r\n", "*0\r\n"),
+        ("*?\r\n", "|0\r\n"),
+        ("*?\r\n", ">0\r\n"),
+    ] {
         let mut decoder = Decoder::default();
         let mut src = BytesMut::from(head);
         for doubling in 0..10 {
