@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use respire_codec::{Frame, FromValue, Protocol};
+use respire_codec::{FromValue, Protocol};
 
 use crate::{
     command::{Command, Packet, Pipeline},
@@ -13,6 +13,7 @@ use crate::{
     connection::Connection,
     error::{Error, SendState},
     reply::Reply,
+    session::Replies,
 };
 
 /// A client of one server. Clones are cheap and share one connection.
@@ -103,8 +104,8 @@ impl Client {
         let packet = command
             .into_packet()
             .map_err(|reason| Error::usage(format!("the command is not sent: {reason}")))?;
-        let mut replies = self.request(packet).await?;
-        let frame = replies.pop().expect("a request is done when all of its replies are there");
+        let replies = self.request(packet).await?;
+        let frame = replies.into_one().expect("a request is done when its reply is there");
         Reply::new(frame).into_result()
     }
 
@@ -132,7 +133,7 @@ impl Client {
         let packet = pipeline
             .into_packet()
             .map_err(|reason| Error::usage(format!("the pipeline is not sent: {reason}")))?;
-        Ok(self.request(packet).await?.into_iter().map(Reply::new).collect())
+        Ok(self.request(packet).await?.into_vec().into_iter().map(Reply::new).collect())
     }
 
     /// The protocol that the present connection speaks; `None` while there is none.
@@ -161,16 +162,16 @@ impl Client {
         connection.finished().await;
     }
 
-    async fn request(&self, packet: Packet) -> Result<Vec<Frame>, Error> {
+    async fn request(&self, packet: Packet) -> Result<Replies, Error> {
         let deadline = self.command_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let connection = self.link.connection()?;
-        let outcome = match connection.submit(packet.clone(), deadline) {
+        let outcome = match connection.submit(&packet, deadline) {
             Ok(pending) => pending.await,
             Err(error) => Err(error),
         };
         match outcome {
             Err(error) if error.is_closed() && error.send_state() == SendState::NotSent => {
-                self.link.connection()?.submit(packet, deadline)?.await
+                self.link.connection()?.submit(&packet, deadline)?.await
             }
             outcome => outcome,
         }

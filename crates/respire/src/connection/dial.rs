@@ -13,31 +13,29 @@ use crate::{
     config::{Address, Config},
     error::ConnectFailure,
     session::handshake::{Handshake, Progress},
-    transport::{AnyTransport, Transport, tcp},
+    transport::{Transport, tcp},
 };
 
 /// The replies of a handshake take a few hundred bytes.
 const READ_BYTES_MIN: usize = 1024;
 
 /// A connection after its handshake, with what was received beyond it.
-pub(super) struct Established<T> {
-    pub(super) transport: T,
+pub(super) struct Established {
+    pub(super) transport: Transport,
     pub(super) decoder: Decoder,
     pub(super) received: BytesMut,
     pub(super) protocol: Protocol,
 }
 
 /// Dials and shakes hands. The caller bounds the time.
-pub(super) async fn establish(
-    config: &Config,
-) -> Result<Established<AnyTransport>, ConnectFailure> {
+pub(super) async fn establish(config: &Config) -> Result<Established, ConnectFailure> {
     if config.uses_tls() {
         return Err(ConnectFailure::Tls);
     }
-    let transport: AnyTransport = match config.address() {
-        Address::Tcp { host, port } => Box::new(tcp::dial(host, *port).await?),
+    let transport = match config.address() {
+        Address::Tcp { host, port } => tcp::dial(host, *port).await?,
         #[cfg(unix)]
-        Address::Unix(path) => Box::new(crate::transport::unix::dial(path).await?),
+        Address::Unix(path) => crate::transport::unix::dial(path).await?,
         #[cfg(not(unix))]
         Address::Unix(_) => {
             return Err(ConnectFailure::Dial(std::io::ErrorKind::Unsupported.into()));
@@ -46,10 +44,10 @@ pub(super) async fn establish(
     shake_hands(transport, config).await
 }
 
-pub(super) async fn shake_hands<T: Transport>(
-    mut transport: T,
+pub(super) async fn shake_hands(
+    mut transport: Transport,
     config: &Config,
-) -> Result<Established<T>, ConnectFailure> {
+) -> Result<Established, ConnectFailure> {
     let mut decoder =
         Decoder::new(DecoderConfig { limits: config.codec_limits(), ..Default::default() });
     let mut received = BytesMut::with_capacity(4096);
@@ -80,7 +78,7 @@ pub(super) async fn shake_hands<T: Transport>(
 /// other than more replies.
 fn poll_exchange(
     cx: &mut Context<'_>,
-    transport: &mut impl Transport,
+    transport: &mut Transport,
     flight: &mut BytesMut,
     decoder: &mut Decoder,
     received: &mut BytesMut,
@@ -88,7 +86,7 @@ fn poll_exchange(
 ) -> Poll<Result<Progress, ConnectFailure>> {
     loop {
         while !flight.is_empty() {
-            match transport.poll_send(cx, &[IoSlice::new(flight)]) {
+            match transport.send.poll_send(cx, &[IoSlice::new(flight)]) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(count)) => flight.advance(count),
                 // A server that refuses a client says why and closes. So the failure to send is not the end:
@@ -103,7 +101,7 @@ fn poll_exchange(
             }
         }
         received.reserve(READ_BYTES_MIN);
-        match transport.poll_receive(cx, received) {
+        match transport.receive.poll_receive(cx, received) {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(ConnectFailure::Closed)),
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(ConnectFailure::Io(error))),

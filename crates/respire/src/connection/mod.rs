@@ -1,32 +1,51 @@
-//! One connection: the session that tasks submit to, and the task that drives it.
+//! One connection: the session that tasks submit to, the wire that they and the driver share, and who uses it when.
+//!
+//! Two roles go with a wire, and each is held by one task at a time:
+//!
+//! - the *sender* asks the transport to send; it holds the role for one call;
+//! - the *receiver* is the task that the transport wakes when something has arrived.
+//!
+//! The driver is the receiver and the sender as long as several requests are under way: it sends what many callers
+//! have left behind in one write, and wakes each when its reply is there. A request that is alone, after others that
+//! were, is sent and received by its own caller, without a hop to another task. When a second one comes, or the caller
+//! goes, the driver takes the roles back.
 
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
     time::Instant,
 };
 
-use respire_codec::{Frame, Protocol};
+use respire_codec::Protocol;
 
 use crate::{
     command::Packet,
     config::Config,
     error::Error,
-    session::{Bounds, RequestId, Session},
+    session::{Bounds, Replies, RequestId, Session},
 };
 
 mod dial;
 mod driver;
 #[cfg(test)]
 mod tests;
+mod wire;
+
+use wire::{Received, Sent, Wire};
+
+/// After so many requests in a row that found nothing under way, one that does is sent and received by its caller. The
+/// first of a wave of requests is alone as well, but only for a moment, and must not cost the others a write of its own.
+const ALONE_STREAK: u32 = 4;
 
 /// The connection as its users see it. The driver task holds the other reference.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// Held for moments, never across an await, and never while a task is woken.
+    /// Held for moments, never across an await, and never while a task is woken. Locked after the wire's locks.
     state: Mutex<State>,
+    /// There once the handshake is done.
+    wire: OnceLock<Wire>,
 }
 
 #[derive(Debug)]
@@ -34,6 +53,17 @@ struct State {
     session: Session,
     /// The driver's task while it sleeps. Whoever gives it work takes the waker, so that it is woken once.
     driver: Option<Waker>,
+    /// The driver was to be woken while it was awake: it looks again before it sleeps.
+    missed: bool,
+    /// When the driver's timer wakes it, if it is set.
+    timer: Option<Instant>,
+    receiver: Receiver,
+    /// Somebody is asking the transport to send. What others leave behind meanwhile is theirs to see to.
+    sending: bool,
+    /// Sending has failed for good; what the peer sent before may still be on its way.
+    send_failed: Option<std::io::Error>,
+    /// How many requests in a row found nothing under way.
+    alone_streak: u32,
     protocol: Option<Protocol>,
     /// Tasks that wait for the end of the handshake.
     awaiting_open: Vec<Waker>,
@@ -41,6 +71,42 @@ struct State {
     awaiting_end: Vec<Waker>,
     /// Why there is no connection, once there is none.
     ended: Option<Error>,
+}
+
+/// Who the transport wakes when something has arrived.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Receiver {
+    Driver,
+    Caller(RequestId),
+    /// A caller that is done. The driver takes the role when its timer for that comes: a request that follows soon
+    /// finds it free, and the driver is not woken after each.
+    Nobody,
+}
+
+impl State {
+    /// Sees to it that the driver looks at everything anew. The waker is to be woken when the lock is gone.
+    #[must_use]
+    fn rouse(&mut self) -> Option<Waker> {
+        let driver = self.driver.take();
+        self.missed |= driver.is_none();
+        driver
+    }
+
+    /// The driver is to receive from now on.
+    #[must_use]
+    fn receive_by_driver(&mut self) -> Option<Waker> {
+        self.receiver = Receiver::Driver;
+        self.rouse()
+    }
+
+    /// Whether the driver's timer is late for a deadline.
+    fn needs_timer(&self) -> bool {
+        match (self.session.next_check(), self.timer) {
+            (None, _) => false,
+            (Some(next), Some(timer)) => next < timer,
+            (Some(_), None) => true,
+        }
+    }
 }
 
 impl Connection {
@@ -62,11 +128,18 @@ impl Connection {
             state: Mutex::new(State {
                 session: Session::new(bounds, Instant::now()),
                 driver: None,
+                missed: false,
+                timer: None,
+                receiver: Receiver::Driver,
+                sending: false,
+                send_failed: None,
+                alone_streak: 0,
                 protocol: None,
                 awaiting_open: Vec::new(),
                 awaiting_end: Vec::new(),
                 ended: None,
             }),
+            wire: OnceLock::new(),
         }
     }
 
@@ -93,18 +166,40 @@ impl Connection {
     /// Submits a request. Its replies come by the future that is returned; dropping that abandons the request.
     pub(crate) fn submit(
         self: &Arc<Self>,
-        packet: Packet,
+        packet: &Packet,
         deadline: Option<Instant>,
     ) -> Result<Pending, Error> {
         let now = Instant::now();
         let mut state = self.state();
         let id = state.session.submit(packet, deadline, now)?;
-        let driver = state.driver.take();
+        let alone = state.session.is_alone(id);
+        state.alone_streak = if alone { state.alone_streak.saturating_add(1) } else { 0 };
+        let by_caller = alone
+            && state.alone_streak > ALONE_STREAK
+            && !state.sending
+            && state.send_failed.is_none()
+            && self.wire.get().is_some();
+        let driver = if by_caller {
+            state.sending = true;
+            let was = std::mem::replace(&mut state.receiver, Receiver::Caller(id));
+            // A driver that slept as the receiver has no timer to take the role back by.
+            let rouse = was == Receiver::Driver || state.needs_timer();
+            if rouse { state.rouse() } else { None }
+        } else if state.receiver == Receiver::Driver {
+            state.rouse()
+        } else {
+            state.receive_by_driver()
+        };
         drop(state);
-        if let Some(driver) = driver {
+        let mut pending =
+            Pending { connection: Arc::clone(self), id: Some(id), unsent: by_caller, driver: None };
+        if by_caller {
+            // It has the time that the request is under way.
+            pending.driver = driver;
+        } else if let Some(driver) = driver {
             driver.wake();
         }
-        Ok(Pending { connection: Arc::clone(self), id: Some(id) })
+        Ok(pending)
     }
 
     /// Waits until the handshake is done, and says how it went.
@@ -141,7 +236,7 @@ impl Connection {
     fn change(&self, change: impl FnOnce(&mut Session)) {
         let mut state = self.state();
         change(&mut state.session);
-        let mut woken: Vec<Waker> = state.driver.take().into_iter().collect();
+        let mut woken: Vec<Waker> = state.rouse().into_iter().collect();
         state.session.take_woken(&mut woken);
         drop(state);
         woken.into_iter().for_each(Waker::wake);
@@ -164,25 +259,40 @@ impl Connection {
         .await;
     }
 
-    fn opened_with(&self, protocol: Protocol) {
+    /// The handshake is done.
+    fn open(&self, protocol: Protocol, wire: Wire) -> &Wire {
+        let wire = self.wire.get_or_init(|| wire);
         let mut state = self.state();
         state.protocol = Some(protocol);
         state.session.open(Instant::now());
         let woken = std::mem::take(&mut state.awaiting_open);
         drop(state);
         woken.into_iter().for_each(Waker::wake);
+        wire
     }
 
-    /// Ends every request and everything that waits. The first error stands.
+    /// Ends every request and everything that waits, and the driver. The first error stands.
     fn fail(&self, error: &Error) {
         let mut state = self.state();
         state.session.fail(error);
         state.ended.get_or_insert_with(|| error.clone());
         let mut woken = std::mem::take(&mut state.awaiting_open);
         woken.append(&mut state.awaiting_end);
+        woken.extend(state.rouse());
         state.session.take_woken(&mut woken);
         drop(state);
         woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Why the connection ended, where receiving ended with `error`. A server that refuses a client says so and closes;
+    /// a failure to send to it is only the echo of that, and tells less.
+    fn end(&self, error: Error) -> Error {
+        match self.state().send_failed.take() {
+            Some(failure) if error.server_error().is_none() => {
+                Error::closed_by("sending failed", failure)
+            }
+            _ => error,
+        }
     }
 }
 
@@ -199,18 +309,74 @@ pub(crate) struct Pending {
     connection: Arc<Connection>,
     /// Until the outcome was taken.
     id: Option<RequestId>,
+    /// The role of the sender is ours, and the request's bytes are still to be sent.
+    unsent: bool,
+    /// To be woken once they are.
+    driver: Option<Waker>,
+}
+
+impl Pending {
+    /// Sends the request. What the transport does not take at once is left to the driver.
+    fn send(&mut self, cx: &mut Context<'_>) {
+        self.unsent = false;
+        let wire = self.connection.wire.get().expect("the role of the sender goes with a wire");
+        let rouse = match wire.send_as_sender(cx, &self.connection) {
+            Sent::All => None,
+            Sent::Part | Sent::Blocked | Sent::Nothing => self.connection.state().rouse(),
+            Sent::Failed => self.connection.state().receive_by_driver(),
+        };
+        self.driver.take().into_iter().chain(rouse).for_each(Waker::wake);
+    }
+
+    /// The outcome, where it is there. Else the task is woken when it is, and told whether it is to receive.
+    fn poll_outcome(&mut self, id: RequestId, cx: &Context<'_>) -> Poll<Result<Replies, Error>> {
+        let mut state = self.connection.state();
+        let outcome = state.session.poll_outcome(id, cx.waker());
+        if outcome.is_pending() {
+            return Poll::Pending;
+        }
+        self.id = None;
+        let driver = self.give_up_receiving(&mut state, id);
+        drop(state);
+        if let Some(driver) = driver {
+            driver.wake();
+        }
+        outcome
+    }
+
+    /// If the request's task is the receiver, it is no longer.
+    fn give_up_receiving(&self, state: &mut State, id: RequestId) -> Option<Waker> {
+        if state.receiver != Receiver::Caller(id) {
+            return None;
+        }
+        if state.session.is_busy() || state.send_failed.is_some() {
+            return state.receive_by_driver();
+        }
+        state.receiver = Receiver::Nobody;
+        None
+    }
 }
 
 impl Future for Pending {
-    type Output = Result<Vec<Frame>, Error>;
+    type Output = Result<Replies, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let id = self.id.expect("a future that is ready is not polled again");
-        let outcome = self.connection.state().session.poll_outcome(id, cx.waker());
-        if outcome.is_ready() {
-            self.id = None;
+        if self.unsent {
+            self.send(cx);
         }
-        outcome
+        loop {
+            if let Poll::Ready(outcome) = self.poll_outcome(id, cx) {
+                return Poll::Ready(outcome);
+            }
+            let connection = Arc::clone(&self.connection);
+            let Some(wire) = connection.wire.get() else { return Poll::Pending };
+            match wire.receive_as_caller(cx, &connection, id) {
+                Received::NotOurs | Received::Nothing => return Poll::Pending,
+                Received::Some => {}
+                Received::End(error) => connection.fail(&connection.end(error)),
+            }
+        }
     }
 }
 
@@ -218,12 +384,16 @@ impl Drop for Pending {
     fn drop(&mut self) {
         let Some(id) = self.id else { return };
         let mut state = self.connection.state();
+        if self.unsent {
+            state.sending = false;
+        }
+        if state.receiver == Receiver::Caller(id) {
+            state.receiver = Receiver::Driver;
+        }
         state.session.abandon(id);
         // What waited behind it may have its turn now, and a retired connection may have lost its last user.
-        let driver = state.driver.take();
+        let driver = state.rouse();
         drop(state);
-        if let Some(driver) = driver {
-            driver.wake();
-        }
+        self.driver.take().into_iter().chain(driver).for_each(Waker::wake);
     }
 }

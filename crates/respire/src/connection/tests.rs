@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::{
     dial::shake_hands,
-    driver::{Driver, Guard},
+    driver::{Guard, drive},
     *,
 };
 use crate::{
@@ -34,7 +34,7 @@ async fn connected(
     let guard = Guard(Arc::clone(&connection));
     let driver = tokio::spawn(async move {
         let established = shake_hands(ours, &config()).await.expect("the peer shakes hands");
-        let error = Driver::new(&guard.0, established).drive().await;
+        let error = drive(&guard.0, established).await;
         guard.0.fail(&error);
     });
     for reply in ["%1\r\n+proto\r\n:3\r\n", "+OK\r\n", "+OK\r\n"] {
@@ -61,8 +61,8 @@ fn get(key: &str) -> Packet {
     Command::new("GET").arg(key).into_packet().unwrap()
 }
 
-fn text(replies: &[Frame]) -> Vec<String> {
-    replies.iter().map(|frame| frame.parse().unwrap()).collect()
+fn text(replies: Replies) -> Vec<String> {
+    replies.into_vec().iter().map(|frame| frame.parse().unwrap()).collect()
 }
 
 #[tokio::test]
@@ -78,14 +78,14 @@ async fn requests_and_replies_pass_a_transport_of_a_few_bytes_at_a_time() {
         sink
     });
     let pending: Vec<_> =
-        requests.into_iter().map(|request| connection.submit(request, None).unwrap()).collect();
+        requests.into_iter().map(|request| connection.submit(&request, None).unwrap()).collect();
     let sent = drain.await.unwrap();
     assert!(sent.starts_with(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n*3\r\n$3\r\nSET"));
     assert!(sent.ends_with(b"*2\r\n$3\r\nGET\r\n$1\r\nb\r\n"));
     tokio::spawn(async move { write.write_all(b"$1\r\n1\r\n+OK\r\n$1\r\n2\r\n").await });
     let mut replies = Vec::new();
     for pending in pending {
-        replies.extend(text(&pending.await.unwrap()));
+        replies.extend(text(pending.await.unwrap()));
     }
     assert_eq!(replies, ["1", "OK", "2"]);
 }
@@ -93,24 +93,24 @@ async fn requests_and_replies_pass_a_transport_of_a_few_bytes_at_a_time() {
 #[tokio::test]
 async fn a_peer_that_stops_reading_does_not_stop_us_reading() {
     let (connection, mut peer, _driver) = connected(64).await;
-    let first = connection.submit(get("a"), None).unwrap();
+    let first = connection.submit(&get("a"), None).unwrap();
     command(&mut peer).await;
     // The peer reads nothing of this, so that the transport stays full.
     let blocked = connection
-        .submit(Command::new("SET").arg("k").arg(vec![b'v'; 10_000]).into_packet().unwrap(), None)
+        .submit(&Command::new("SET").arg("k").arg(vec![b'v'; 10_000]).into_packet().unwrap(), None)
         .unwrap();
     tokio::task::yield_now().await;
     peer.write_all(b"+first\r\n").await.unwrap();
-    assert_eq!(text(&first.await.unwrap()), ["first"]);
+    assert_eq!(text(first.await.unwrap()), ["first"]);
     command(&mut peer).await;
     peer.write_all(b"+second\r\n").await.unwrap();
-    assert_eq!(text(&blocked.await.unwrap()), ["second"]);
+    assert_eq!(text(blocked.await.unwrap()), ["second"]);
 }
 
 #[tokio::test]
 async fn half_a_reply_and_then_the_end_is_an_error_of_its_own() {
     let (connection, mut peer, _driver) = connected(1024).await;
-    let pending = connection.submit(get("a"), None).unwrap();
+    let pending = connection.submit(&get("a"), None).unwrap();
     command(&mut peer).await;
     peer.write_all(b"$5\r\nhel").await.unwrap();
     drop(peer);
@@ -124,12 +124,12 @@ async fn half_a_reply_and_then_the_end_is_an_error_of_its_own() {
 #[tokio::test]
 async fn what_is_not_resp_ends_the_connection_after_the_replies_before_it() {
     let (connection, mut peer, _driver) = connected(1024).await;
-    let good = connection.submit(get("a"), None).unwrap();
-    let bad = connection.submit(get("b"), None).unwrap();
+    let good = connection.submit(&get("a"), None).unwrap();
+    let bad = connection.submit(&get("b"), None).unwrap();
     command(&mut peer).await;
     command(&mut peer).await;
     peer.write_all(b"+good\r\nHTTP/1.1 400\r\n").await.unwrap();
-    assert_eq!(text(&good.await.unwrap()), ["good"]);
+    assert_eq!(text(good.await.unwrap()), ["good"]);
     assert!(bad.await.unwrap_err().is_protocol());
 }
 
@@ -151,7 +151,7 @@ async fn replies_that_came_with_the_handshake_are_not_lost() {
         .await
         .unwrap();
     let established = shake_hands(ours, &config()).await.unwrap();
-    let error = Driver::new(&connection, established).drive().await;
+    let error = drive(&connection, established).await;
     assert_eq!(error.server_error().unwrap().message(), "and goodbye");
 }
 
@@ -160,8 +160,8 @@ async fn deadlines_are_kept_while_nothing_comes() {
     let (connection, mut peer, _driver) = connected(1024).await;
     let start = tokio::time::Instant::now();
     let deadline = |millis| Some((start + Duration::from_millis(millis)).into_std());
-    let late = connection.submit(get("late"), deadline(300)).unwrap();
-    let early = connection.submit(get("early"), deadline(20)).unwrap();
+    let late = connection.submit(&get("late"), deadline(300)).unwrap();
+    let early = connection.submit(&get("early"), deadline(20)).unwrap();
     assert!(early.await.unwrap_err().is_timeout());
     let passed = start.elapsed();
     assert!((20..=22).contains(&passed.as_millis()), "{passed:?}");
@@ -172,10 +172,10 @@ async fn deadlines_are_kept_while_nothing_comes() {
     command(&mut peer).await;
     command(&mut peer).await;
     peer.write_all(b"+late\r\n+early\r\n").await.unwrap();
-    let next = connection.submit(get("next"), None).unwrap();
+    let next = connection.submit(&get("next"), None).unwrap();
     command(&mut peer).await;
     peer.write_all(b"+next\r\n").await.unwrap();
-    assert_eq!(text(&next.await.unwrap()), ["next"]);
+    assert_eq!(text(next.await.unwrap()), ["next"]);
 }
 
 #[tokio::test]
@@ -185,7 +185,7 @@ async fn dropping_futures_at_any_point_shifts_no_reply() {
     for at in 0..300 {
         let mut pipeline = Pipeline::new();
         pipeline.command(&["ECHO", &at.to_string()]).command(&["ECHO", "x"]);
-        let pending = connection.submit(pipeline.into_packet().unwrap(), None).unwrap();
+        let pending = connection.submit(&pipeline.into_packet().unwrap(), None).unwrap();
         match at % 3 {
             0 => drop(pending),
             1 => {
@@ -203,14 +203,14 @@ async fn dropping_futures_at_any_point_shifts_no_reply() {
         }
     }
     for (at, pending) in kept {
-        assert_eq!(text(&pending.await.unwrap()), [at.to_string(), "x".to_owned()]);
+        assert_eq!(text(pending.await.unwrap()), [at.to_string(), "x".to_owned()]);
     }
 }
 
 #[tokio::test]
 async fn a_runtime_that_shuts_down_ends_what_waits() {
     let (connection, _peer, driver) = connected(1024).await;
-    let pending = connection.submit(get("a"), None).unwrap();
+    let pending = connection.submit(&get("a"), None).unwrap();
     driver.abort();
     let error = pending.await.unwrap_err();
     assert!(error.is_closed() && error.to_string().contains("runtime"), "{error}");

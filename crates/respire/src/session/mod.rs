@@ -2,9 +2,8 @@
 //! done goes out by `take_*` and `poll_*`, and time is an argument.
 //!
 //! The order to call them in: [`Session::open`] once the handshake is done; [`submit`](Session::submit) at any time;
-//! [`take_outgoing`](Session::take_outgoing) when the transport can send, followed by
-//! [`handle_sent`](Session::handle_sent) for what it took; [`handle_frame`](Session::handle_frame) for each frame, after
-//! the `handle_sent` of what it may answer; [`handle_deadlines`](Session::handle_deadlines) when the instant that it
+//! [`begin_send`](Session::begin_send) and [`end_send`](Session::end_send) around each time that the transport is asked
+//! to send; [`handle_frame`](Session::handle_frame) for each frame; [`handle_deadlines`](Session::handle_deadlines) when the instant that it
 //! returned last has come; [`fail`](Session::fail) at the end. After any of them, [`take_woken`](Session::take_woken)
 //! has the tasks to wake.
 
@@ -71,9 +70,13 @@ pub(crate) struct Session {
     commands_in_flight: usize,
     bytes_in_flight: usize,
     outgoing: Outgoing,
-    /// Bytes that ever entered the stream, and those of them that the transport has taken. `taken <= entered`.
+    /// Bytes that ever entered the stream; those of them that the transport was offered, and may have taken while
+    /// nobody looked; those that it is known to have taken. `taken <= offered <= entered`.
     entered: u64,
+    offered: u64,
     taken: u64,
+    /// The transport is being asked to send, so that up to `offered` may have left.
+    asking: bool,
     /// Requests that somebody waits for and that have no outcome yet.
     unsettled: usize,
     /// When a reply arrived last, or the first request after a time without any was submitted.
@@ -95,9 +98,53 @@ struct Request {
     waker: Option<Waker>,
     /// Replies still to come.
     outstanding: usize,
-    replies: Vec<Frame>,
+    replies: Replies,
     bytes: usize,
     commands: usize,
+}
+
+/// The replies of a request, in order. Most have one, which needs no list.
+#[derive(Debug, Default)]
+pub(crate) enum Replies {
+    #[default]
+    None,
+    One(Frame),
+    Many(Vec<Frame>),
+}
+
+impl Replies {
+    fn push(&mut self, frame: Frame, still_to_come: usize) {
+        match self {
+            Self::None if still_to_come == 0 => *self = Self::One(frame),
+            Self::None => {
+                let mut frames = Vec::with_capacity(still_to_come + 1);
+                frames.push(frame);
+                *self = Self::Many(frames);
+            }
+            Self::One(_) => unreachable!("one is stored when no more are to come"),
+            Self::Many(frames) => frames.push(frame),
+        }
+    }
+
+    fn take(&mut self) -> Self {
+        std::mem::take(self)
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<Frame> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(frame) => vec![frame],
+            Self::Many(frames) => frames,
+        }
+    }
+
+    /// The reply of a request of one command.
+    pub(crate) fn into_one(self) -> Option<Frame> {
+        match self {
+            Self::One(frame) => Some(frame),
+            Self::None | Self::Many(_) => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -127,7 +174,9 @@ impl Session {
             bytes_in_flight: 0,
             outgoing: Outgoing::default(),
             entered: 0,
+            offered: 0,
             taken: 0,
+            asking: false,
             unsettled: 0,
             progress: now,
             next_check: None,
@@ -162,7 +211,7 @@ impl Session {
     /// Takes a request. Its bytes enter the stream at once, or when there is room for it.
     pub(crate) fn submit(
         &mut self,
-        packet: Packet,
+        packet: &Packet,
         deadline: Option<Instant>,
         now: Instant,
     ) -> Result<RequestId, Error> {
@@ -177,16 +226,22 @@ impl Session {
         }
         let commands = packet.replies;
         let bytes = packet.len();
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+        let was_idle = self.order.is_empty();
+        let enters = self.waiting.is_empty() && self.has_room(commands, bytes);
+        let place = if enters {
+            self.enter(packet)
+        } else {
+            self.next_ticket += 1;
+            Place::Waiting { ticket: self.next_ticket, packet: packet.clone() }
+        };
         let key = self.requests.insert(Request {
-            place: Place::Waiting { ticket, packet },
+            place,
             awaited: true,
             outcome: None,
             deadline,
             waker: None,
             outstanding: commands,
-            replies: Vec::new(),
+            replies: Replies::None,
             bytes,
             commands,
         });
@@ -194,13 +249,13 @@ impl Session {
         if let Some(deadline) = deadline {
             self.next_check = Some(self.next_check.map_or(deadline, |next| next.min(deadline)));
         }
-        if self.order.is_empty() {
+        if was_idle {
             self.progress = now;
         }
-        if self.waiting.is_empty() && self.has_room(commands, bytes) {
-            self.enter(key);
+        if enters {
+            self.order.push_back(key);
         } else {
-            self.waiting.insert(ticket, key);
+            self.waiting.insert(self.next_ticket, key);
         }
         Ok(RequestId(key))
     }
@@ -210,10 +265,10 @@ impl Session {
         &mut self,
         id: RequestId,
         waker: &Waker,
-    ) -> Poll<Result<Vec<Frame>, Error>> {
+    ) -> Poll<Result<Replies, Error>> {
         let request = &mut self.requests[id.0];
         if let Some(outcome) = &request.outcome {
-            let outcome = outcome.clone().map(|()| std::mem::take(&mut request.replies));
+            let outcome = outcome.clone().map(|()| request.replies.take());
             self.forget(id.0);
             return Poll::Ready(outcome);
         }
@@ -244,10 +299,25 @@ impl Session {
         if let Place::InFlight { .. } = request.place {
             request.awaited = false;
             request.waker = None;
-            request.replies = Vec::new();
+            request.replies = Replies::None;
         } else {
             self.requests.remove(key);
         }
+    }
+
+    /// Whether this request is the only one that was taken and not answered.
+    pub(crate) fn is_alone(&self, id: RequestId) -> bool {
+        self.order.len() == 1 && self.order[0] == id.0
+    }
+
+    /// Whether requests are under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.order.is_empty()
+    }
+
+    /// The task that waits for a request is running: it is not woken for what it will see by itself.
+    pub(crate) fn hush(&mut self, id: RequestId) {
+        self.requests[id.0].waker = None;
     }
 
     /// Whether bytes wait to be sent.
@@ -255,16 +325,25 @@ impl Session {
         !self.outgoing.is_empty()
     }
 
-    /// Exchanges the bytes that wait to be sent for an empty buffer, whose memory is used on.
-    pub(crate) fn take_outgoing(&mut self, empty: &mut Outgoing) {
-        debug_assert!(empty.is_empty(), "bytes that were not sent would be lost");
-        std::mem::swap(&mut self.outgoing, empty);
+    /// Before the transport is asked to send: makes sure that `sending` has bytes, exchanging it where it is empty for
+    /// those that wait, and says whether there are any. A reply may then come before [`end_send`](Self::end_send).
+    pub(crate) fn begin_send(&mut self, sending: &mut Outgoing) -> bool {
+        if let Phase::Closed(_) = self.phase {
+            return false;
+        }
+        if sending.is_empty() {
+            std::mem::swap(&mut self.outgoing, sending);
+            self.offered = self.entered;
+        }
+        self.asking = !sending.is_empty();
+        self.asking
     }
 
-    /// The transport has taken this many more bytes.
-    pub(crate) fn handle_sent(&mut self, bytes: usize) {
+    /// The transport was asked, and took this many bytes more.
+    pub(crate) fn end_send(&mut self, bytes: usize) {
+        self.asking = false;
         self.taken += bytes as u64;
-        debug_assert!(self.taken <= self.entered, "more was sent than there was");
+        debug_assert!(self.taken <= self.offered, "more was sent than there was");
     }
 
     /// A frame has arrived.
@@ -283,13 +362,13 @@ impl Session {
         let Place::InFlight { start } = request.place else {
             unreachable!("what is in the order is in flight")
         };
-        if self.taken <= start {
+        if self.offered <= start {
             return Err(unasked(&frame));
         }
         self.progress = now;
         request.outstanding -= 1;
         if request.awaited && request.outcome.is_none() {
-            request.replies.push(frame);
+            request.replies.push(frame, request.outstanding);
         }
         if request.outstanding == 0 {
             self.order.pop_front();
@@ -346,7 +425,7 @@ impl Session {
             // Its bytes cannot be taken out of the stream again.
             _ => Error::timeout("waiting for the reply", SendState::MaybeSent),
         };
-        request.replies = Vec::new();
+        request.replies = Replies::None;
         self.settle(key, Err(error));
     }
 
@@ -399,12 +478,13 @@ impl Session {
         }
         self.phase = Phase::Closed(error.clone());
         self.end_waiting(error);
+        let left = if self.asking { self.offered } else { self.taken };
         for key in std::mem::take(&mut self.order) {
             let request = &self.requests[key];
             let Place::InFlight { start } = request.place else {
                 unreachable!("what is in the order is in flight")
             };
-            let sent = if self.taken <= start { SendState::NotSent } else { SendState::MaybeSent };
+            let sent = if left <= start { SendState::NotSent } else { SendState::MaybeSent };
             self.leave_order(key, Err(error.with_send_state(sent)));
         }
         self.outgoing = Outgoing::default();
@@ -462,24 +542,24 @@ impl Session {
                 return;
             }
             self.waiting.pop_first();
-            self.enter(key);
+            let place = std::mem::replace(&mut self.requests[key].place, Place::Left);
+            let Place::Waiting { packet, .. } = place else {
+                unreachable!("what is among the waiting waits")
+            };
+            self.requests[key].place = self.enter(&packet);
+            self.order.push_back(key);
         }
     }
 
-    /// Puts a request's bytes at the end of the stream and the request at the end of the order, in one step.
-    fn enter(&mut self, key: usize) {
-        let request = &mut self.requests[key];
+    /// Puts a request's bytes at the end of the stream. The caller puts the request at the end of the order, in the same
+    /// call from outside.
+    fn enter(&mut self, packet: &Packet) -> Place {
         let start = self.entered;
-        let Place::Waiting { packet, .. } =
-            std::mem::replace(&mut request.place, Place::InFlight { start })
-        else {
-            unreachable!("only what waits enters")
-        };
         self.entered += packet.len() as u64;
-        self.commands_in_flight += request.commands;
-        self.bytes_in_flight += request.bytes;
+        self.commands_in_flight += packet.replies;
+        self.bytes_in_flight += packet.len();
         self.outgoing.push(packet);
-        self.order.push_back(key);
+        Place::InFlight { start }
     }
 }
 

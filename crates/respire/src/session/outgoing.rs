@@ -22,7 +22,7 @@ impl Outgoing {
         self.pieces.is_empty() && self.tail.is_empty()
     }
 
-    pub(crate) fn push(&mut self, packet: Packet) {
+    pub(crate) fn push(&mut self, packet: &Packet) {
         self.tail.extend_from_slice(packet.header.as_ref());
         if packet.body.len() < LARGE_BYTES {
             self.tail.extend_from_slice(&packet.body);
@@ -31,7 +31,7 @@ impl Outgoing {
         if !self.tail.is_empty() {
             self.pieces.push_back(self.tail.split().freeze());
         }
-        self.pieces.push_back(packet.body);
+        self.pieces.push_back(packet.body.clone());
     }
 
     /// Fills `slices` with what is to be sent next, and returns how many it filled.
@@ -90,12 +90,12 @@ mod tests {
                 let packet = Command::new("SET").arg(value).into_packet().unwrap();
                 expected.extend_from_slice(packet.header.as_ref());
                 expected.extend_from_slice(&packet.body);
-                outgoing.push(packet);
+                outgoing.push(&packet);
                 let mut pipeline = Pipeline::new();
                 pipeline.command(&["PING"]);
                 let packet = pipeline.into_packet().unwrap();
                 expected.extend_from_slice(&packet.body);
-                outgoing.push(packet);
+                outgoing.push(&packet);
             }
         };
         for step in [1, 7, 1000, LARGE_BYTES, 1 << 20] {

@@ -73,13 +73,15 @@ impl Harness {
 
     fn submit(&mut self, replies: usize, deadline: Option<u64>) -> RequestId {
         let deadline = deadline.map(|seconds| self.start + Duration::from_secs(seconds));
-        self.session.submit(packet(replies, 4), deadline, self.now).unwrap()
+        self.session.submit(&packet(replies, 4), deadline, self.now).unwrap()
     }
 
     /// Lets the transport take everything that is queued; returns how many bytes that was.
     fn send_all(&mut self) -> usize {
-        self.session.take_outgoing(&mut self.outgoing);
         let mut total = 0;
+        if !self.session.begin_send(&mut self.outgoing) {
+            return 0;
+        }
         while !self.outgoing.is_empty() {
             let mut slices = [std::io::IoSlice::new(&[]); 4];
             let count = self.outgoing.slices(&mut slices);
@@ -87,7 +89,7 @@ impl Harness {
             self.outgoing.advance(bytes);
             total += bytes;
         }
-        self.session.handle_sent(total);
+        self.session.end_send(total);
         total
     }
 
@@ -107,8 +109,9 @@ impl Harness {
     fn outcome(&mut self, id: RequestId) -> Option<Result<Vec<String>, Error>> {
         match self.session.poll_outcome(id, noop()) {
             Poll::Pending => None,
-            Poll::Ready(outcome) => Some(outcome.map(|frames| {
-                frames
+            Poll::Ready(outcome) => Some(outcome.map(|replies| {
+                replies
+                    .into_vec()
                     .iter()
                     .map(|frame| String::from_utf8_lossy(frame.bytes()).into_owned())
                     .collect()
@@ -214,7 +217,7 @@ fn what_is_in_flight_is_bounded_by_bytes_and_one_too_large_goes_alone() {
     let mut h = Harness::open();
     let now = h.now;
     let small = h.submit(1, None);
-    let large = h.session.submit(packet(1, 5000), None, now).unwrap();
+    let large = h.session.submit(&packet(1, 5000), None, now).unwrap();
     let behind = h.submit(1, None);
     assert_eq!(h.send_all(), packet(1, 4).len());
     h.receive(b"+small\r\n").unwrap();
@@ -232,7 +235,7 @@ fn dropping_a_request_that_waits_lets_the_next_one_in() {
     let mut h = Harness::open();
     let now = h.now;
     let first = h.submit(7, None);
-    let too_many = h.session.submit(packet(2, 4), None, now).unwrap();
+    let too_many = h.session.submit(&packet(2, 4), None, now).unwrap();
     let fits = h.submit(1, None);
     h.send_all();
     h.session.abandon(too_many);
@@ -319,7 +322,7 @@ fn a_failure_says_what_certainly_never_left() {
     assert_eq!(h.error(sent).send_state(), SendState::MaybeSent);
     assert_eq!(h.error(queued).send_state(), SendState::NotSent);
     assert_eq!(h.error(waiting).send_state(), SendState::NotSent);
-    let late = h.session.submit(packet(1, 4), None, h.now).unwrap_err();
+    let late = h.session.submit(&packet(1, 4), None, h.now).unwrap_err();
     assert!(late.is_closed() && late.send_state() == SendState::NotSent);
     assert!(h.session.requests.is_empty() && !h.session.has_outgoing());
 }
@@ -328,8 +331,8 @@ fn a_failure_says_what_certainly_never_left() {
 fn a_request_of_which_one_byte_left_may_have_been_sent() {
     let mut h = Harness::open();
     let (first, second) = (h.submit(1, None), h.submit(1, None));
-    h.session.take_outgoing(&mut h.outgoing);
-    h.session.handle_sent(packet(1, 4).len() + 1);
+    assert!(h.session.begin_send(&mut h.outgoing));
+    h.session.end_send(packet(1, 4).len() + 1);
     h.session.fail(&Error::closed("the test ends it"));
     assert_eq!(h.error(first).send_state(), SendState::MaybeSent);
     assert_eq!(h.error(second).send_state(), SendState::MaybeSent);
@@ -342,7 +345,7 @@ fn draining_carries_out_what_was_taken() {
     let (a, b) = (h.submit(1, None), h.submit(1, None));
     h.send_all();
     h.session.drain();
-    assert!(h.session.submit(packet(1, 4), None, h.now).is_err());
+    assert!(h.session.submit(&packet(1, 4), None, h.now).is_err());
     h.receive(b"+a\r\n").unwrap();
     h.send_all();
     assert!(!h.session.is_finished());
@@ -431,7 +434,7 @@ proptest! {
                     let mut packet = Command::new(format!("{tag}")).arg(vec![b'x'; size]).into_packet().unwrap();
                     packet.replies = replies;
                     let deadline = deadline.map(|seconds| h.now + Duration::from_secs(seconds));
-                    match h.session.submit(packet, deadline, h.now) {
+                    match h.session.submit(&packet, deadline, h.now) {
                         Ok(id) => awaited.push(Expected { id, tag, replies, deadline }),
                         Err(error) => {
                             prop_assert!(!h.session.accepts());
@@ -445,7 +448,7 @@ proptest! {
                 }
                 Step::Send if !failed => {
                     let order: Vec<usize> = h.session.order.iter().copied().collect();
-                    h.session.take_outgoing(&mut h.outgoing);
+                    h.session.begin_send(&mut h.outgoing);
                     let mut bytes = Vec::new();
                     while !h.outgoing.is_empty() {
                         let mut slices = [std::io::IoSlice::new(&[]); 3];
@@ -454,7 +457,7 @@ proptest! {
                         for slice in &slices[..count] { bytes.extend_from_slice(slice); }
                         h.outgoing.advance(taken);
                     }
-                    h.session.handle_sent(bytes.len());
+                    h.session.end_send(bytes.len());
                     let sent = frames(&bytes);
                     prop_assert!(sent.len() <= order.len());
                     // The newest of the order are the ones that were just sent.
@@ -499,7 +502,7 @@ proptest! {
                     }
                     Poll::Ready(Ok(replies)) => {
                         let texts: Vec<String> =
-                            replies.iter().map(|reply| reply.parse().unwrap()).collect();
+                            replies.into_vec().iter().map(|reply| reply.parse().unwrap()).collect();
                         let own: Vec<String> = (0..expected.replies)
                             .map(|reply| format!("{}.{reply}", expected.tag))
                             .collect();

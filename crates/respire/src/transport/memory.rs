@@ -2,10 +2,11 @@
 
 use tokio::io::DuplexStream;
 
-use super::ByteStream;
+use super::Transport;
 
 /// A transport, and the peer's end of it. Each direction holds at most `capacity` bytes that were not read.
-pub(crate) fn pair(capacity: usize) -> (ByteStream<DuplexStream>, DuplexStream) {
+pub(crate) fn pair(capacity: usize) -> (Transport, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(capacity);
-    (ByteStream(ours), theirs)
+    let (receive, send) = tokio::io::split(ours);
+    (Transport::of_streams(receive, send), theirs)
 }

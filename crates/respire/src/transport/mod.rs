@@ -1,6 +1,7 @@
 //! How bytes travel. A transport only moves bytes: it frames nothing, matches nothing and keeps no time.
 
 use std::{
+    fmt,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
@@ -15,20 +16,47 @@ pub(crate) mod tcp;
 #[cfg(unix)]
 pub(crate) mod unix;
 
-/// A connected, reliable, ordered way for bytes in both directions.
-///
-/// Receiving and sending are polled by one task but do not wait for each other: either may be pending while the other
-/// goes on.
-pub(crate) trait Transport: Send + 'static {
+/// A connected, reliable, ordered way for bytes, as its two directions. They are polled independently, also from
+/// different tasks: neither may wait for the other.
+pub(crate) struct Transport {
+    pub(crate) receive: Box<dyn ReceiveHalf>,
+    pub(crate) send: Box<dyn SendHalf>,
+}
+
+impl Transport {
+    /// The halves of a byte stream of tokio's.
+    pub(crate) fn of_streams(
+        receive: impl AsyncRead + Unpin + Send + 'static,
+        send: impl AsyncWrite + Unpin + Send + 'static,
+    ) -> Self {
+        Self { receive: Box::new(ByteStream(receive)), send: Box::new(ByteStream(send)) }
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transport")
+    }
+}
+
+/// The direction towards us.
+pub(crate) trait ReceiveHalf: Send + 'static {
     /// Appends received bytes to `buffer`, which has room for at least one, and returns how many; 0 means that the peer
     /// sends no more. Bytes beyond the spare capacity stay with the transport.
+    ///
+    /// Where it is pending, the task of the last call is woken when there is something to receive.
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>>;
+}
 
+/// The direction away from us.
+pub(crate) trait SendHalf: Send + 'static {
     /// Takes bytes from the front of `slices`, which are not all empty, and returns how many: at least one.
+    ///
+    /// Where it is pending, the task of the last call is woken when there is room again.
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -39,36 +67,11 @@ pub(crate) trait Transport: Send + 'static {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-/// A transport of any kind.
-pub(crate) type AnyTransport = Box<dyn Transport>;
-
-impl Transport for AnyTransport {
-    fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        buffer: &mut BytesMut,
-    ) -> Poll<io::Result<usize>> {
-        (**self).poll_receive(cx, buffer)
-    }
-
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        (**self).poll_send(cx, slices)
-    }
-
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        (**self).poll_close(cx)
-    }
-}
-
-/// A byte stream of tokio's as a transport.
+/// A byte stream of tokio's as half a transport.
 #[derive(Debug)]
-pub(crate) struct ByteStream<S>(pub(crate) S);
+struct ByteStream<S>(S);
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for ByteStream<S> {
+impl<S: AsyncRead + Unpin + Send + 'static> ReceiveHalf for ByteStream<S> {
     fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
@@ -76,15 +79,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Transport for ByteStrea
     ) -> Poll<io::Result<usize>> {
         tokio_util::io::poll_read_buf(Pin::new(&mut self.0), cx, buffer)
     }
+}
 
+impl<S: AsyncWrite + Unpin + Send + 'static> SendHalf for ByteStream<S> {
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.0).poll_write_vectored(cx, slices) {
+        let sent = match slices {
+            // A plain write costs the kernel less than a vectored one of a single piece.
+            [slice] => Pin::new(&mut self.0).poll_write(cx, slice),
+            slices => Pin::new(&mut self.0).poll_write_vectored(cx, slices),
+        };
+        match sent {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            other => other,
+            sent => sent,
         }
     }
 

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use super::ByteStream;
+use super::Transport;
 use crate::error::ConnectFailure;
 
 /// A dead peer of an idle connection is noticed after 15 s and three unanswered probes of 5 s each.
@@ -13,12 +13,15 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Looks the host up and tries its addresses one after the other.
-pub(crate) async fn dial(host: &str, port: u16) -> Result<ByteStream<TcpStream>, ConnectFailure> {
+pub(crate) async fn dial(host: &str, port: u16) -> Result<Transport, ConnectFailure> {
     let addresses = tokio::net::lookup_host((host, port)).await.map_err(ConnectFailure::Resolve)?;
     let mut last = None;
     for address in addresses {
         match TcpStream::connect(address).await.and_then(tuned) {
-            Ok(stream) => return Ok(ByteStream(stream)),
+            Ok(stream) => {
+                let (receive, send) = stream.into_split();
+                return Ok(Transport::of_streams(receive, send));
+            }
             Err(error) => last = Some(error),
         }
     }

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use tokio::net::UnixStream;
 
-use super::ByteStream;
+use super::Transport;
 use crate::error::ConnectFailure;
 
-pub(crate) async fn dial(path: &Path) -> Result<ByteStream<UnixStream>, ConnectFailure> {
-    UnixStream::connect(path).await.map(ByteStream).map_err(ConnectFailure::Dial)
+pub(crate) async fn dial(path: &Path) -> Result<Transport, ConnectFailure> {
+    let stream = UnixStream::connect(path).await.map_err(ConnectFailure::Dial)?;
+    let (receive, send) = stream.into_split();
+    Ok(Transport::of_streams(receive, send))
 }
