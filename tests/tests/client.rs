@@ -278,9 +278,11 @@ async fn a_refused_handshake_says_why_and_shows_no_credentials() {
             let range = refused(":right@", "/99").await;
             assert!(range.server_error().unwrap().message().contains("out of range"));
         }
-        // Without any password the handshake itself needs none in RESP2; the first command does.
-        let none = Client::connect(&tcp).await.expect_err("HELLO needs a password");
-        assert_eq!(none.server_error().unwrap().code(), "NOAUTH");
+        for protocol in ["2", "3"] {
+            let none = Client::connect(&format!("{tcp}?protocol={protocol}")).await;
+            let none = none.expect_err("the handshake needs a password");
+            assert_eq!(none.server_error().unwrap().code(), "NOAUTH", "RESP{protocol}");
+        }
     }
 }
 
@@ -313,14 +315,13 @@ async fn a_server_without_hello_is_spoken_to_in_resp2() {
 async fn a_full_server_says_so() {
     for flavour in Flavour::ALL {
         let server = server(flavour, &["--maxclients", "1"]);
-        let first = Client::connect(&server.url()).await;
-        // The watch over the private server may hold a connection itself; then the first is refused already.
-        let error = match &first {
-            Ok(_) => Client::connect(&server.url()).await.expect_err("it is full"),
-            Err(error) => error.clone(),
-        };
-        assert!(error.is_connect());
-        assert_eq!(error.server_error().unwrap().message(), "max number of clients reached");
+        let _first = Client::connect(&server.url()).await.expect("it is the only client");
+        for (name, config) in configs(&server) {
+            let error = Client::with_config(config).await.expect_err("it is full");
+            assert!(error.is_connect(), "{name}");
+            let said = error.server_error().unwrap_or_else(|| panic!("{name}: {error:?}"));
+            assert_eq!(said.message(), "max number of clients reached", "{name}");
+        }
     }
 }
 
@@ -345,6 +346,90 @@ async fn what_a_shared_connection_must_not_carry_is_refused_before_it_is_sent() 
         assert_eq!(pong, "PONG");
     })
     .await;
+}
+
+#[tokio::test]
+async fn no_pipeline_leaves_a_transaction_open_for_others_to_fall_into() {
+    everywhere(async |client, name| {
+        for words in [
+            &[&["MULTI"][..], &["SET", "a", "1"], &["DISCARD", "oops"]][..],
+            &[&["MULTI"], &["SET", "a", "1"], &["DISCARD"]],
+            &[&["MULTI", "oops"], &["SET", "a", "1"], &["EXEC"]],
+            &[&["MULTI"], &["SET", "a", "1"], &["EXEC", "oops"]],
+            &[&["MULTI"], &["SET", "a", "1"]],
+        ] {
+            let mut pipeline = Pipeline::new();
+            for command in words {
+                pipeline.command(command);
+            }
+            let error = client.pipeline(pipeline).await.unwrap_err();
+            assert!(error.is_usage(), "{name} {words:?}");
+            let absent: Option<String> = client.query(Command::new("GET").arg("a")).await.unwrap();
+            assert_eq!(absent, None, "{name} {words:?}");
+        }
+        // A command that the server refuses to queue aborts the transaction, and that is the end of it.
+        let mut pipeline = Pipeline::new();
+        pipeline.command(&["MULTI"]).command(&["SET", "a"]).command(&["EXEC"]);
+        let replies = client.pipeline(&mut pipeline).await.unwrap();
+        assert_eq!(replies[2].server_error().unwrap().code(), "EXECABORT", "{name}");
+        let pong: String = client.query(Command::new("PING")).await.unwrap();
+        assert_eq!(pong, "PONG", "{name}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_without_a_password_logs_in_with_an_empty_one() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &["--user", "guest", "on", "nopass", "~*", "+@all"]);
+        let tcp = server.tcp_url().unwrap();
+        let (_, authority) = tcp.split_once("://").unwrap();
+        for protocol in ["2", "3"] {
+            let url = format!("redis://guest:@{authority}?protocol={protocol}");
+            let client = Client::connect(&url).await.unwrap();
+            let user: String = client.query(Command::new("ACL").arg("WHOAMI")).await.unwrap();
+            assert_eq!(user, "guest");
+            let url = format!("redis://nobody:@{authority}?protocol={protocol}");
+            let error = Client::connect(&url).await.expect_err("there is no such user");
+            assert_eq!(error.server_error().unwrap().code(), "WRONGPASS");
+        }
+    }
+}
+
+#[tokio::test]
+async fn debug_shows_nothing_that_was_sent() {
+    let server = server(Flavour::Valkey, &[]);
+    let client = Client::connect(&server.url()).await.unwrap();
+    let command = Command::new("SET").arg("key").arg("hunter2").arg("PX").arg(10_000);
+    let mut request = Box::pin(client.execute(command));
+    // Once polled, its bytes wait for the driver, which has not run yet.
+    let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(request.as_mut().poll(cx)));
+    assert!(polled.await.is_pending());
+    let shown = format!("{client:?}");
+    assert!(!shown.contains("hunter2") && shown.contains("Unix"), "{shown}");
+    request.await.unwrap();
+}
+
+#[test]
+fn a_client_outlives_its_runtime_and_connects_anew_in_another() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &[]);
+        let first = runtime();
+        let client = first.block_on(Client::connect(&server.url())).unwrap();
+        drop(first);
+        for _ in 0..3 {
+            let second = runtime();
+            let pong: String = second.block_on(client.query(Command::new("PING"))).unwrap();
+            assert_eq!(pong, "PONG");
+        }
+        let waker = std::task::Waker::noop();
+        let mut request = Box::pin(client.execute(Command::new("PING")));
+        match request.as_mut().poll(&mut std::task::Context::from_waker(waker)) {
+            std::task::Poll::Ready(Err(error)) => assert!(error.is_usage(), "{error:?}"),
+            other => panic!("without a runtime it is an error: {other:?}"),
+        }
+    }
 }
 
 /// What a task saw while its server was killed and restarted.

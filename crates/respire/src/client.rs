@@ -1,7 +1,8 @@
 //! The handle that tasks share.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,10 @@ use crate::{
 /// requests that come meanwhile wait for the same attempt, within their deadlines. For a moment after a failed attempt,
 /// requests fail at once with the attempt's error.
 ///
+/// Deadlines are kept, and replies received, by the runtime that the connection was established in: it must keep running
+/// as long as the client is used. When it ends, requests under way end with it, and the next one connects anew in its
+/// own. Outside of a tokio runtime a request that has to connect is an error.
+///
 /// A request that certainly never left because the connection turned out to be lost is sent once more on a new one.
 /// Nothing else is repeated.
 ///
@@ -29,7 +34,7 @@ use crate::{
 ///
 /// Every future of a client may be dropped at any point. A request whose future is dropped may or may not be carried
 /// out; its reply is skipped, and no other request gets it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     link: Arc<Link>,
     command_timeout: Option<Duration>,
@@ -45,13 +50,16 @@ struct Link {
 #[derive(Debug)]
 struct LinkState {
     connection: Arc<Connection>,
-    /// When the present connection was begun; the next attempt keeps a distance from one that failed.
-    begun: Instant,
-    failed_attempts: u32,
+    /// Connections that take no new requests and may still have some under way.
+    given_up: Vec<Weak<Connection>>,
+    /// Attempts in a row that came to nothing, and when the next one may be made after the last of them.
+    failures: u32,
+    next_attempt: Option<Instant>,
     closed: bool,
 }
 
-/// The distance between attempts to connect: doubled with each failure, from the first to the second of these.
+/// The distance between attempts to connect: doubled with each that came to nothing, from the first to the second of
+/// these, and then shortened at random by up to a half, so that many clients of one server do not dial in step.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
@@ -63,9 +71,6 @@ impl Client {
     /// The URL cannot be used, no connection can be established within the connect timeout, or the server refuses the
     /// handshake.
     ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime with I/O and time enabled.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         Self::with_config(url.parse()?).await
     }
@@ -74,12 +79,13 @@ impl Client {
     pub async fn with_config(config: Config) -> Result<Self, Error> {
         let command_timeout = config.command_timeout();
         let config = Arc::new(config);
-        let connection = Connection::start(Arc::clone(&config));
+        let connection = Connection::start(Arc::clone(&config))?;
         // The link exists before the wait, so that dropping this future ends the attempt.
         let state = LinkState {
             connection: Arc::clone(&connection),
-            begun: Instant::now(),
-            failed_attempts: 0,
+            given_up: Vec::new(),
+            failures: 0,
+            next_attempt: None,
             closed: false,
         };
         let link = Arc::new(Link { config, state: Mutex::new(state) });
@@ -126,7 +132,8 @@ impl Client {
     /// # Errors
     ///
     /// As [`execute`](Self::execute), but for errors of the server. Some of the commands may have been carried out.
-    pub async fn pipeline(&self, pipeline: Pipeline) -> Result<Vec<Reply>, Error> {
+    pub async fn pipeline(&self, pipeline: impl Into<Pipeline>) -> Result<Vec<Reply>, Error> {
+        let pipeline = pipeline.into();
         if pipeline.is_empty() {
             return Ok(Vec::new());
         }
@@ -153,13 +160,17 @@ impl Client {
     ///
     /// Once polled, the client closes even if the future is dropped.
     pub async fn close(&self) {
-        let connection = {
+        let connections = {
             let mut state = self.link.state();
             state.closed = true;
-            Arc::clone(&state.connection)
+            let mut connections: Vec<_> = state.given_up.iter().filter_map(Weak::upgrade).collect();
+            connections.push(Arc::clone(&state.connection));
+            connections
         };
-        connection.drain();
-        connection.finished().await;
+        connections.iter().for_each(|connection| connection.drain());
+        for connection in connections {
+            connection.finished().await;
+        }
     }
 
     async fn request(&self, packet: Packet) -> Result<Replies, Error> {
@@ -170,11 +181,22 @@ impl Client {
             Err(error) => Err(error),
         };
         match outcome {
-            Err(error) if error.is_closed() && error.send_state() == SendState::NotSent => {
+            Err(error) if error.send_state() == SendState::NotSent && error.is_lost() => {
                 self.link.connection()?.submit(&packet, deadline)?.await
             }
             outcome => outcome,
         }
+    }
+}
+
+/// Shows nothing that was sent or is to be.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("address", self.link.config.address())
+            .field("protocol", &self.protocol())
+            .field("command_timeout", &self.command_timeout)
+            .finish()
     }
 }
 
@@ -187,26 +209,35 @@ impl Link {
     fn connection(&self) -> Result<Arc<Connection>, Error> {
         let mut state = self.state();
         if state.closed {
-            return Err(Error::closed("the client was closed").with_send_state(SendState::NotSent));
+            return Err(Error::closed_by_us().with_send_state(SendState::NotSent));
         }
         if state.connection.accepts() {
             return Ok(Arc::clone(&state.connection));
         }
-        let now = Instant::now();
-        if state.connection.protocol().is_some() {
-            // It had been established, so this is the first attempt after it.
-            state.failed_attempts = 0;
-        } else if let Some(error) = state.connection.ended() {
-            let doubled = BACKOFF_MIN * 2_u32.saturating_pow(state.failed_attempts.min(16));
-            if now < state.begun + doubled.min(BACKOFF_MAX) {
-                return Err(error.with_send_state(SendState::NotSent));
+        match state.connection.ended_early() {
+            None => state.failures = 0,
+            Some((ended, error)) => {
+                if state.next_attempt.is_none() {
+                    state.next_attempt = Some(ended + backoff(state.failures));
+                    state.failures = state.failures.saturating_add(1);
+                }
+                if state.next_attempt.is_some_and(|next| Instant::now() < next) {
+                    return Err(error.with_send_state(SendState::NotSent));
+                }
             }
-            state.failed_attempts += 1;
         }
-        state.begun = now;
-        state.connection = Connection::start(Arc::clone(&self.config));
-        Ok(Arc::clone(&state.connection))
+        let next = Connection::start(Arc::clone(&self.config))?;
+        let last = std::mem::replace(&mut state.connection, Arc::clone(&next));
+        state.next_attempt = None;
+        state.given_up.retain(|connection| connection.strong_count() > 0);
+        state.given_up.push(Arc::downgrade(&last));
+        Ok(next)
     }
+}
+
+fn backoff(failures: u32) -> Duration {
+    let doubled = BACKOFF_MIN * 2_u32.saturating_pow(failures.min(16));
+    doubled.min(BACKOFF_MAX).mul_f64(rand::random_range(0.5..=1.0))
 }
 
 impl Drop for Link {

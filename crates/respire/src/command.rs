@@ -83,7 +83,7 @@ impl fmt::Debug for Command {
 /// Several commands that are sent together and answered in order.
 ///
 /// Nothing of another task comes between the commands of a pipeline, so `MULTI` … `EXEC` may stand in one. A pipeline
-/// that leaves a transaction open is refused.
+/// that leaves a transaction open, or may (`DISCARD`), is refused.
 ///
 /// ```
 /// use respire::{Command, Pipeline};
@@ -166,6 +166,13 @@ impl Pipeline {
     }
 }
 
+/// Takes the commands out, so that a chain of [`push`](Pipeline::push) can be handed on as it stands.
+impl From<&mut Pipeline> for Pipeline {
+    fn from(pipeline: &mut Pipeline) -> Self {
+        std::mem::take(pipeline)
+    }
+}
+
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pipeline")
@@ -176,7 +183,9 @@ impl fmt::Debug for Pipeline {
 }
 
 /// The bytes of a request, ready to be sent, and how many replies they ask for.
-#[derive(Clone, Debug)]
+///
+/// `Debug` shows sizes only.
+#[derive(Clone)]
 pub(crate) struct Packet {
     /// What goes before the body: the array header of a single command, nothing for a pipeline.
     pub(crate) header: Header,
@@ -187,6 +196,15 @@ pub(crate) struct Packet {
 impl Packet {
     pub(crate) fn len(&self) -> usize {
         self.header.as_ref().len() + self.body.len()
+    }
+}
+
+impl fmt::Debug for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Packet")
+            .field("bytes", &self.len())
+            .field("replies", &self.replies)
+            .finish()
     }
 }
 
@@ -250,14 +268,17 @@ impl Transaction {
         upper.copy_from_slice(name);
         upper.make_ascii_uppercase();
         match &*upper {
+            // A server refuses these with an argument, and what they were to open or close stays as it was.
+            b"MULTI" | b"EXEC" if words.next().is_some() => {
+                return Err("MULTI and EXEC take no arguments");
+            }
             b"MULTI" if self.open => return Err("MULTI inside MULTI"),
             b"MULTI" => self.open = true,
-            b"EXEC" | b"DISCARD" if !self.open => {
-                return Err(
-                    "EXEC and DISCARD close a MULTI of the same pipeline, and there is none",
-                );
-            }
-            b"EXEC" | b"DISCARD" => self.open = false,
+            b"EXEC" if !self.open => return Err("there is no MULTI in the pipeline for this EXEC"),
+            b"EXEC" => self.open = false,
+            // A server that refuses it, for its arguments or the user's rights, leaves the transaction open, for the
+            // commands of other tasks to fall into. And nothing that a pipeline could learn would ask for it.
+            b"DISCARD" => return Err("a pipeline that is not to be carried out need not be sent"),
             upper => return refusal(upper, words),
         }
         Ok(())
@@ -275,6 +296,7 @@ impl Transaction {
 fn refusal<'a>(upper: &[u8], mut args: impl Iterator<Item = &'a [u8]>) -> Result<(), &'static str> {
     const STATE: &str = "it changes the shared connection for every task: set it in Config";
     const BLOCKS: &str = "it may block the shared connection and every task on it";
+    const SHARED: &str = "it changes the shared connection for every task";
     const PUSHES: &str = "its answers arrive as pushes, which this version cannot hand on";
     let refused = match upper {
         b"SELECT" | b"AUTH" | b"HELLO" => Some(STATE),
@@ -292,23 +314,45 @@ fn refusal<'a>(upper: &[u8], mut args: impl Iterator<Item = &'a [u8]>) -> Result
             Some(word) if word.eq_ignore_ascii_case(b"REPLY") => {
                 Some("replies are matched to requests in order, so none may be left out")
             }
-            Some(word) if word.eq_ignore_ascii_case(b"TRACKING") => Some(PUSHES),
+            Some(word) if is_one_of(word, &["TRACKING", "CACHING"]) => Some(PUSHES),
+            Some(word) if is_one_of(word, &["SETNAME", "SETINFO"]) => Some(STATE),
+            Some(word) if is_one_of(word, &["NO-EVICT", "NO-TOUCH", "CAPA"]) => Some(SHARED),
             _ => None,
         },
+        b"READONLY" | b"READWRITE" | b"ASKING" => Some(SHARED),
+        b"SCRIPT" => args
+            .next()
+            .is_some_and(|word| word.eq_ignore_ascii_case(b"DEBUG"))
+            .then_some("its answers are no replies"),
         _ => None,
     };
     refused.map_or(Ok(()), Err)
 }
 
-/// Whether an `XREAD` or `XREADGROUP` asks to block. `BLOCK` stands before `STREAMS`; after it come keys.
-fn blocking_read<'a>(args: impl Iterator<Item = &'a [u8]>) -> bool {
-    args.take_while(|word| !word.eq_ignore_ascii_case(b"STREAMS"))
-        .any(|word| word.eq_ignore_ascii_case(b"BLOCK"))
+fn is_one_of(word: &[u8], names: &[&str]) -> bool {
+    names.iter().any(|name| word.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// Whether an `XREAD` or `XREADGROUP` asks to block. `BLOCK` stands before `STREAMS`, after which come keys; the names
+/// of a group and a consumer, and a count, may be any word.
+fn blocking_read<'a>(mut args: impl Iterator<Item = &'a [u8]>) -> bool {
+    while let Some(word) = args.next() {
+        if is_one_of(word, &["BLOCK"]) {
+            return true;
+        } else if is_one_of(word, &["STREAMS"]) {
+            return false;
+        } else if is_one_of(word, &["GROUP"]) {
+            args.nth(1);
+        } else if is_one_of(word, &["COUNT"]) {
+            args.next();
+        }
+    }
+    false
 }
 
 /// A value that can be an argument of a command.
 ///
-/// Text and bytes go out as they are, integers in decimal, floating-point numbers in the shortest form that reads back
+/// Text and bytes go out as they are, `true` and `false` as `1` and `0`, integers in decimal, floating-point numbers in the shortest form that reads back
 /// as the same number (`inf`, `-inf` and `nan` as the servers spell them).
 pub trait ToArg {
     /// Appends the argument to `body` as one bulk string.
@@ -356,6 +400,12 @@ macro_rules! integer_to_arg {
 }
 
 integer_to_arg!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize);
+
+impl ToArg for bool {
+    fn encode_into(&self, body: &mut BytesMut) {
+        encode::bulk_string(body, if *self { b"1" } else { b"0" });
+    }
+}
 
 macro_rules! float_to_arg {
     ($($type:ty),*) => {$(

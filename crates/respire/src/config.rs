@@ -26,12 +26,12 @@ mod url;
 /// | form | meaning |
 /// |---|---|
 /// | `redis://[user][:password@]host[:port][/database]` | TCP; `valkey://` is the same |
-/// | `rediss://…`, `valkeys://…` | TLS |
-/// | `unix://[user:password@]/path/to.sock` | a Unix socket; `redis+unix://` and `valkey+unix://` are the same |
+/// | `rediss://…`, `valkeys://…` | the same over TLS, which is not built in yet: connecting is an error |
+/// | `unix://[user:password@]/path/to.sock` | a Unix socket; `redis+unix://` and `valkey+unix://` are the same; `user` and `pass` may be parameters |
 /// | `host`, `host:port` | as with `redis://` before it |
 ///
-/// The host is `localhost` where none is given, the port 6379. User, password, host and path may be percent-encoded; an
-/// IPv6 address stands in brackets. Parameters, each at most once: `db`, `protocol` (`2`, `3`, `resp2`, `resp3`),
+/// The host is `localhost` where none is given, the port 6379. `:password@` is the default user's password, `user:@` a user
+/// without one. User, password, host and path may be percent-encoded; an IPv6 address stands in brackets. Parameters, each at most once: `db`, `protocol` (`2`, `3`, `resp2`, `resp3`),
 /// `client_name`, `connect_timeout`, `command_timeout` (`250ms`, `5s`; a command timeout of `0` means none).
 /// Any other one is an error.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use crate::{config::Address, reply::ServerError};
 
 /// Why a request, or an attempt to connect, failed.
 ///
-/// `Display` says what happened at this level only; [`source`](StdError::source) leads to the cause. Neither shows
-/// credentials or arguments.
+/// `{}` says what happened at this level only, and [`source`](StdError::source) leads to the cause; `{:#}` says it all.
+/// Neither shows credentials or arguments.
 #[derive(Clone)]
 pub struct Error {
     kind: Kind,
@@ -27,7 +27,7 @@ enum Kind {
     /// The deadline passed.
     Timeout(&'static str),
     /// The connection ended.
-    Closed { reason: &'static str, source: Option<Arc<dyn StdError + Send + Sync>> },
+    Closed { reason: &'static str, by_us: bool, source: Option<Arc<dyn StdError + Send + Sync>> },
     /// The server broke the protocol.
     Protocol { reason: &'static str, source: Option<DecodeError> },
     /// The server answered with an error.
@@ -72,6 +72,7 @@ pub enum SendState {
 
 /// Whose fault an [`Error`] is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Fault {
     /// The caller's: what was asked for cannot be done, or the answer was read as the wrong type.
     Caller,
@@ -98,14 +99,24 @@ impl Error {
     }
 
     pub(crate) fn closed(reason: &'static str) -> Self {
-        Self { kind: Kind::Closed { reason, source: None }, sent: SendState::MaybeSent }
+        let kind = Kind::Closed { reason, by_us: false, source: None };
+        Self { kind, sent: SendState::MaybeSent }
+    }
+
+    pub(crate) fn closed_by_us() -> Self {
+        Self::closed_on_our_side("the client was closed")
+    }
+
+    pub(crate) fn closed_on_our_side(reason: &'static str) -> Self {
+        let kind = Kind::Closed { reason, by_us: true, source: None };
+        Self { kind, sent: SendState::MaybeSent }
     }
 
     pub(crate) fn closed_by(
         reason: &'static str,
         source: impl StdError + Send + Sync + 'static,
     ) -> Self {
-        let kind = Kind::Closed { reason, source: Some(Arc::new(source)) };
+        let kind = Kind::Closed { reason, by_us: false, source: Some(Arc::new(source)) };
         Self { kind, sent: SendState::MaybeSent }
     }
 
@@ -167,6 +178,26 @@ impl Error {
         }
     }
 
+    /// Whether a connection that had been there was found to be lost.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.kind, Kind::Closed { .. } | Kind::Protocol { .. })
+    }
+
+    /// Whether the settings cannot be used.
+    pub fn is_config(&self) -> bool {
+        matches!(self.kind, Kind::Config(_))
+    }
+
+    /// Whether the caller asked for what the client does not do, so that nothing was sent.
+    pub fn is_usage(&self) -> bool {
+        matches!(self.kind, Kind::Usage(_))
+    }
+
+    /// Whether the reply is of another type than the one that was asked for.
+    pub fn is_value(&self) -> bool {
+        matches!(self.kind, Kind::Value(_))
+    }
+
     /// Whether the request may have reached the server.
     pub fn send_state(&self) -> SendState {
         self.sent
@@ -175,7 +206,10 @@ impl Error {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match &self.kind {
-            Kind::Config(_) | Kind::Usage(_) | Kind::Value(_) => Fault::Caller,
+            Kind::Config(_)
+            | Kind::Usage(_)
+            | Kind::Value(_)
+            | Kind::Closed { by_us: true, .. } => Fault::Caller,
             Kind::Connect { cause, .. } if matches!(**cause, ConnectFailure::Tls) => Fault::Caller,
             _ => Fault::Peer,
         }
@@ -193,7 +227,13 @@ impl fmt::Display for Error {
             Kind::Protocol { reason, .. } => write!(f, "the server broke the protocol: {reason}"),
             Kind::Server(error) => write!(f, "{error}"),
             Kind::Value(_) => f.write_str("the reply is not of the type that was asked for"),
+        }?;
+        let mut source = if f.alternate() { self.source() } else { None };
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
         }
+        Ok(())
     }
 }
 

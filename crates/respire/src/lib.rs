@@ -17,7 +17,8 @@
 //!
 //! # What it promises
 //!
-//! * Each future ends within its deadline, whatever the server or the network does. See [`Config::with_command_timeout`].
+//! * Each future ends within its deadline, whatever the server or the network does, as long as the runtime runs that it
+//!   connected in. See [`Config::with_command_timeout`].
 //! * Dropping a future never shifts a reply to another one.
 //! * An error reply is a reply: the connection lives on. See [`Error::server_error`].
 //! * An [`Error`] says whether the command certainly never left ([`SendState`]), so that a retry can be judged.
@@ -27,7 +28,7 @@
 //!
 //! TLS, cluster routing, pub/sub, blocking commands and transactions with `WATCH` are not here. What would change or
 //! block the shared connection for everybody (`SELECT`, `SUBSCRIBE`, `BLPOP`, ...) is refused with an error that says so,
-//! before anything is sent.
+//! before anything is sent. Scripts and functions are carried out by the server as they are.
 //!
 //! A [`Client`] needs a tokio runtime with its I/O and time drivers enabled.
 

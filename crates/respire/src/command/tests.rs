@@ -66,6 +66,15 @@ fn what_would_change_or_block_the_connection_for_all_is_refused() {
         &["PSYNC", "?", "-1"],
         &["CLIENT", "reply", "OFF"],
         &["CLIENT", "TRACKING", "ON"],
+        &["CLIENT", "caching", "YES"],
+        &["CLIENT", "SETNAME", "n"],
+        &["CLIENT", "NO-EVICT", "ON"],
+        &["ASKING"],
+        &["SCRIPT", "DEBUG", "YES"],
+        &["XREADGROUP", "GROUP", "streams", "c", "BLOCK", "1500", "STREAMS", "s", ">"],
+        &["DISCARD"],
+        &["MULTI", "x"],
+        &["EXEC", "x"],
         &["MULTI"],
         &["EXEC"],
     ] {
@@ -86,6 +95,8 @@ fn what_only_looks_alike_is_let_through() {
         &["CLIENT", "ID"][..],
         &["CLIENT"],
         &["XREAD", "COUNT", "1", "STREAMS", "BLOCK", "0"],
+        &["XREADGROUP", "GROUP", "BLOCK", "block", "COUNT", "1", "STREAMS", "s", ">"],
+        &["SCRIPT", "LOAD", "return 1"],
         &["SELECTED", "1"],
         &["WAITING"],
         &[""],
@@ -105,7 +116,8 @@ fn a_transaction_stands_whole_in_a_pipeline() {
         pipeline.into_packet()
     };
     assert!(transaction(&["MULTI", "PING", "EXEC"]).is_ok());
-    assert!(transaction(&["multi", "exec", "MULTI", "discard", "PING"]).is_ok());
+    assert!(transaction(&["multi", "exec", "MULTI", "EXEC", "PING"]).is_ok());
+    assert!(transaction(&["MULTI", "PING", "DISCARD"]).is_err());
     assert!(transaction(&["MULTI", "PING"]).is_err());
     assert!(transaction(&["MULTI", "MULTI", "EXEC"]).is_err());
     assert!(transaction(&["MULTI", "EXEC", "EXEC"]).is_err());

@@ -10,13 +10,21 @@ use crate::error::Error;
 
 /// Every error text is written here and quotes only the parts that cannot hold a credential.
 pub(super) fn parse(text: &str) -> Result<Config, Error> {
+    if text.trim().is_empty() {
+        return Err(Error::config("the URL is empty".to_owned()));
+    }
     let prefixed;
+    if text.starts_with('/') || text.starts_with("unix:/") && !text.starts_with("unix://") {
+        let path = text.trim_start_matches("unix:");
+        return Err(Error::config(format!("a Unix socket is written unix://{path}")));
+    }
     let text = if text.contains("://") {
         text
     } else {
         prefixed = format!("redis://{text}");
         &prefixed
     };
+    refuse_strays(text)?;
     let (text, host_was_absent) = with_host(text);
     let url = Url::parse(&text)
         .map_err(|cause| Error::config(format!("the URL cannot be read: {cause}")))?;
@@ -31,18 +39,34 @@ pub(super) fn parse(text: &str) -> Result<Config, Error> {
         }
     };
     if url.fragment().is_some() {
-        // A '#' in a password that was not encoded ends up here, with what follows it.
         return Err(Error::config(
-            "the URL has a fragment: write '#' as %23 where it belongs to the password".to_owned(),
+            "the URL has a fragment: write '#' as %23 where it belongs to a name or the password"
+                .to_owned(),
         ));
     }
     let (address, path_database) =
         if unix { unix_address(&url, host_was_absent)? } else { tcp_address(&url)? };
     let mut config = Config::new(address);
     config.tls = tls;
-    credentials(&url, &mut config)?;
-    parameters(&url, path_database, &mut config)?;
+    credentials(&text, &url, &mut config)?;
+    parameters(&url, unix, path_database, &mut config)?;
     Ok(config)
+}
+
+/// A '/', '?' or '#' in a password that was not encoded ends the authority early, and the '@' behind the password comes
+/// to stand in what follows. Nothing of that may be quoted.
+fn refuse_strays(text: &str) -> Result<(), Error> {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let rest = text[start..].find(['/', '?', '#']).map_or("", |at| &text[start + at..]);
+    let is_path = rest.starts_with('/') && text[..start].contains("unix");
+    if rest.contains('@') && !is_path {
+        return Err(Error::config(
+            "the URL has an '@' behind its host: in a user name, password or parameter, write '/' as %2F, '?' as %3F, \
+             '#' as %23 and '@' as %40"
+                .to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// Puts the default host where credentials or a port stand without one, which the URL standard has no place for.
@@ -69,7 +93,7 @@ fn tcp_address(url: &Url) -> Result<(Address, Option<u32>), Error> {
     if port == 0 {
         return Err(Error::config("the port 0 cannot be connected to".to_owned()));
     }
-    let path = url.path().strip_prefix('/').unwrap_or(url.path());
+    let path = url.path().trim_start_matches('/').trim_end_matches('/');
     let database = if path.is_empty() { None } else { Some(database(path, "path")?) };
     Ok((Address::Tcp { host, port }, database))
 }
@@ -88,24 +112,40 @@ fn unix_address(url: &Url, host_was_absent: bool) -> Result<(Address, Option<u32
     Ok((Address::Unix(PathBuf::from(path)), None))
 }
 
-fn credentials(url: &Url, config: &mut Config) -> Result<(), Error> {
+fn credentials(text: &str, url: &Url, config: &mut Config) -> Result<(), Error> {
     let user = decoded(url.username(), "user name")?;
     let password = url.password().map(|text| decoded(text, "password")).transpose()?;
-    match password.filter(|password| !password.is_empty()) {
-        Some(password) => config.password = Some(password.into()),
-        None if !user.is_empty() => {
+    match password {
+        // An empty one is what a user without a password (`nopass`) logs in with; it is written "user:@".
+        Some(password) if !password.is_empty() || !user.is_empty() => {
+            config.password = Some(password.into());
+        }
+        None if !user.is_empty() && !has_empty_password(text) => {
             return Err(Error::config(
-                "the URL names a user without a password; a password alone is written \":password@\""
+                "the URL names a user without a password: \":password@\" is a password alone, \"user:@\" a user with none"
                     .to_owned(),
             ));
         }
-        None => {}
+        None if !user.is_empty() => config.password = Some(String::new().into()),
+        _ => {}
     }
     config.user = Some(user).filter(|user| !user.is_empty());
     Ok(())
 }
 
-fn parameters(url: &Url, path_database: Option<u32>, config: &mut Config) -> Result<(), Error> {
+/// Whether a colon follows the user name, with nothing behind it. The parsed URL no longer tells.
+fn has_empty_password(text: &str) -> bool {
+    let start = text.find("://").map_or(0, |at| at + 3);
+    let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |at| start + at);
+    text[start..end].rsplit_once('@').is_some_and(|(user, _)| user.ends_with(':'))
+}
+
+fn parameters(
+    url: &Url,
+    unix: bool,
+    path_database: Option<u32>,
+    config: &mut Config,
+) -> Result<(), Error> {
     let mut seen = Vec::new();
     let mut query_database = None;
     for (name, value) in url.query_pairs() {
@@ -127,9 +167,16 @@ fn parameters(url: &Url, path_database: Option<u32>, config: &mut Config) -> Res
                 let timeout = duration(&value, "command_timeout")?;
                 config.command_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
             }
+            "user" if unix => config.user = Some(value.into_owned()),
+            "pass" | "password" if unix => config.password = Some(value.into_owned().into()),
             _ => {
+                // A stray piece of a password must not be quoted.
+                let name = Some(&name).filter(|name| {
+                    name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                });
+                let name = name.map_or("\"…\"".to_owned(), |name| format!("{name:?}"));
                 return Err(Error::config(format!(
-                    "the URL parameter {name:?} is not one of db, protocol, client_name, connect_timeout, command_timeout"
+                    "the URL parameter {name} is not one of db, protocol, client_name, connect_timeout, command_timeout"
                 )));
             }
         }

@@ -27,13 +27,20 @@ const ROUNDS_A_TURN: usize = 16;
 /// end of an idle connection go unnoticed after a caller is done.
 const TAKE_BACK_INTERVAL: Duration = Duration::from_millis(10);
 
+/// How long is received after sending failed. A server that refuses a client says why and closes at once; one that only
+/// stopped reading would hold up what must be sent elsewhere.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Ends the connection when the driver goes, even if its runtime does.
 pub(super) struct Guard(pub(super) Arc<Connection>);
 
 impl Drop for Guard {
     fn drop(&mut self) {
         // Where the driver ended in order there is an error already, and it stands.
-        self.0.fail(&Error::closed("its runtime was shut down"));
+        self.0.fail(&Error::closed_on_our_side(match std::thread::panicking() {
+            true => "its driver panicked: has the runtime I/O and time enabled?",
+            false => "its runtime was shut down",
+        }));
     }
 }
 
@@ -48,7 +55,7 @@ pub(super) async fn run(guard: Guard, config: Arc<Config>) {
             tracing::debug!(%address, %error, "the connection ended");
             connection.fail(&error);
         }
-        Ok(None) => connection.fail(&Error::closed("it is closed by the client")),
+        Ok(None) => connection.fail(&Error::closed_by_us()),
         Err(failure) => {
             tracing::debug!(%address, %failure, "cannot connect");
             connection.fail(&Error::connect(address, failure));
@@ -95,7 +102,13 @@ pub(super) async fn drive(connection: &Connection, established: Established) -> 
     let error = match wire.decode_received(connection) {
         Err(error) => error,
         Ok(()) => {
-            let mut driver = Driver { connection, wire, clock: Clock::new(), alarm: Alarm::new() };
+            let mut driver = Driver {
+                connection,
+                wire,
+                clock: Clock::new(),
+                alarm: Alarm::new(),
+                last_words: None,
+            };
             poll_fn(|cx| driver.poll(cx)).await
         }
     };
@@ -171,6 +184,8 @@ struct Driver<'a> {
     clock: Clock,
     /// For taking back the role of the receiver.
     alarm: Alarm,
+    /// Since sending failed: until when the peer's end is waited for.
+    last_words: Option<Pin<Box<Sleep>>>,
 }
 
 impl Driver<'_> {
@@ -191,14 +206,21 @@ impl Driver<'_> {
                 Sent::Nothing | Sent::All | Sent::Blocked => {}
                 Sent::Part | Sent::Failed => busy = true,
             }
+            if let Some(error) = self.last_words(cx) {
+                return Poll::Ready(error);
+            }
             self.clock.keep_deadlines(cx, self.connection);
             if busy {
                 continue;
             }
             let mut state = self.connection.state();
             if state.session.is_finished() {
-                let error = || Error::closed("it is closed by the client");
-                return Poll::Ready(state.ended.clone().unwrap_or_else(error));
+                let error = || match state.session.is_given_up() {
+                    true => Error::closed("the server stopped answering"),
+                    false => Error::closed_by_us(),
+                };
+                let ended = state.ended.as_ref().map(|(_, error)| error.clone());
+                return Poll::Ready(ended.unwrap_or_else(error));
             }
             if std::mem::take(&mut state.missed) || state.needs_timer() {
                 continue;
@@ -208,6 +230,16 @@ impl Driver<'_> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Why the connection ends, if sending has failed and the peer has not come to an end of its own since.
+    fn last_words(&mut self, cx: &mut Context<'_>) -> Option<Error> {
+        self.connection.state().send_failed.as_ref()?;
+        let sleep = self.last_words.get_or_insert_with(|| Box::pin(tokio::time::sleep(LAST_WORDS)));
+        match sleep.as_mut().poll(cx) {
+            Poll::Ready(()) => Some(self.connection.end(Error::closed("sending failed"))),
+            Poll::Pending => None,
+        }
     }
 
     /// Whether the driver is the receiver, now or again. Where it is not, it is woken to look again.

@@ -23,7 +23,7 @@ use respire_codec::Protocol;
 use crate::{
     command::Packet,
     config::Config,
-    error::Error,
+    error::{Error, Fault},
     session::{Bounds, Replies, RequestId, Session},
 };
 
@@ -38,6 +38,9 @@ use wire::{Received, Sent, Wire};
 /// After so many requests in a row that found nothing under way, one that does is sent and received by its caller. The
 /// first of a wave of requests is alone as well, but only for a moment, and must not cost the others a write of its own.
 const ALONE_STREAK: u32 = 4;
+
+/// A connection that ends sooner than this and has answered nothing counts as a failed attempt.
+const EARLY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The connection as its users see it. The driver task holds the other reference.
 #[derive(Debug)]
@@ -69,8 +72,9 @@ struct State {
     awaiting_open: Vec<Waker>,
     /// Tasks that wait for the end of the connection.
     awaiting_end: Vec<Waker>,
-    /// Why there is no connection, once there is none.
-    ended: Option<Error>,
+    /// Since when there is no connection, and why, once there is none.
+    ended: Option<(Instant, Error)>,
+    opened_at: Option<Instant>,
 }
 
 /// Who the transport wakes when something has arrived.
@@ -112,15 +116,17 @@ impl State {
 impl Connection {
     /// Starts to connect, in a task of its own. Requests may be submitted at once.
     ///
-    /// # Panics
+    /// # Errors
     ///
     /// Outside of a tokio runtime.
-    pub(crate) fn start(config: Arc<Config>) -> Arc<Self> {
+    pub(crate) fn start(config: Arc<Config>) -> Result<Arc<Self>, Error> {
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|_| Error::usage("a client needs a tokio runtime to connect in".to_owned()))?;
         let (commands, bytes) = config.in_flight_max();
         let bounds = Bounds { commands, bytes, stall: config.command_timeout() };
         let connection = Arc::new(Self::new(bounds));
-        tokio::spawn(driver::run(driver::Guard(Arc::clone(&connection)), config));
-        connection
+        runtime.spawn(driver::run(driver::Guard(Arc::clone(&connection)), config));
+        Ok(connection)
     }
 
     fn new(bounds: Bounds) -> Self {
@@ -138,6 +144,7 @@ impl Connection {
                 awaiting_open: Vec::new(),
                 awaiting_end: Vec::new(),
                 ended: None,
+                opened_at: None,
             }),
             wire: OnceLock::new(),
         }
@@ -158,9 +165,16 @@ impl Connection {
         self.state().protocol
     }
 
-    /// Why the connection ended, once it has.
-    pub(crate) fn ended(&self) -> Option<Error> {
-        self.state().ended.clone()
+    /// When the connection ended, and why, if it has come to an end by no doing of ours and without being of any use: it
+    /// was not established, or ended soon and without an answer.
+    pub(crate) fn ended_early(&self) -> Option<(Instant, Error)> {
+        let state = self.state();
+        let (at, error) = state.ended.as_ref()?;
+        let useful = state.session.has_answered()
+            || state.session.is_given_up()
+            || error.fault() == Fault::Caller
+            || state.opened_at.is_some_and(|opened| at.duration_since(opened) >= EARLY);
+        if useful { None } else { Some((*at, error.clone())) }
     }
 
     /// Submits a request. Its replies come by the future that is returned; dropping that abandons the request.
@@ -214,7 +228,7 @@ impl Connection {
             if let Some(protocol) = state.protocol {
                 return Poll::Ready(Ok(protocol));
             }
-            if let Some(error) = &state.ended {
+            if let Some((_, error)) = &state.ended {
                 return Poll::Ready(Err(error.clone()));
             }
             register(&mut state.awaiting_open, cx);
@@ -230,7 +244,7 @@ impl Connection {
 
     /// Ends, with every request.
     pub(crate) fn abort(&self) {
-        self.change(|session| session.fail(&Error::closed("it is closed by the client")));
+        self.change(|session| session.fail(&Error::closed_by_us()));
     }
 
     fn change(&self, change: impl FnOnce(&mut Session)) {
@@ -263,8 +277,10 @@ impl Connection {
     fn open(&self, protocol: Protocol, wire: Wire) -> &Wire {
         let wire = self.wire.get_or_init(|| wire);
         let mut state = self.state();
+        let now = Instant::now();
         state.protocol = Some(protocol);
-        state.session.open(Instant::now());
+        state.opened_at = Some(now);
+        state.session.open(now);
         let woken = std::mem::take(&mut state.awaiting_open);
         drop(state);
         woken.into_iter().for_each(Waker::wake);
@@ -275,7 +291,7 @@ impl Connection {
     fn fail(&self, error: &Error) {
         let mut state = self.state();
         state.session.fail(error);
-        state.ended.get_or_insert_with(|| error.clone());
+        state.ended.get_or_insert_with(|| (Instant::now(), error.clone()));
         let mut woken = std::mem::take(&mut state.awaiting_open);
         woken.append(&mut state.awaiting_end);
         woken.extend(state.rouse());

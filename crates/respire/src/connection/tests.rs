@@ -138,7 +138,7 @@ async fn the_servers_last_words_are_in_the_error() {
     let (connection, mut peer, _driver) = connected(1024).await;
     peer.write_all(b"-ERR the server is going\r\n").await.unwrap();
     connection.finished().await;
-    let error = connection.ended().unwrap();
+    let error = connection.ended_early().unwrap().1;
     assert_eq!(error.server_error().unwrap().message(), "the server is going");
 }
 

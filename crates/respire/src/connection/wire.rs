@@ -19,6 +19,9 @@ use crate::{
 /// Room for one read. Larger replies get the room that the decoder asks for as they arrive.
 const READ_BYTES: usize = 64 * 1024;
 
+/// A buffer that grew beyond this is let go when it is empty.
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
+
 /// Pieces of one vectored write. More would only lengthen the list that the kernel copies in; large values are few.
 const WRITE_SLICES: usize = 32;
 
@@ -38,6 +41,8 @@ struct Receiving {
     half: Box<dyn ReceiveHalf>,
     decoder: Decoder,
     received: BytesMut,
+    /// The most that `received` held since it was made.
+    largest: usize,
     frames: Vec<Frame>,
     woken: Vec<Waker>,
 }
@@ -86,6 +91,7 @@ impl Wire {
                 half: established.transport.receive,
                 decoder: established.decoder,
                 received: established.received,
+                largest: 0,
                 frames: Vec::new(),
                 woken: Vec::new(),
             }),
@@ -210,16 +216,24 @@ impl Receiving {
                 true => "the server closed it",
                 false => "the server closed it in the middle of a reply",
             })),
-            Poll::Ready(Ok(_)) => match self.decode_received(connection, caller) {
-                Ok(()) => Received::Some,
-                Err(error) => Received::End(error),
-            },
+            Poll::Ready(Ok(_)) => {
+                self.largest = self.largest.max(self.received.len());
+                match self.decode_received(connection, caller) {
+                    Ok(()) => Received::Some,
+                    Err(error) => Received::End(error),
+                }
+            }
             Poll::Ready(Err(error)) => Received::End(Error::closed_by("receiving failed", error)),
         }
     }
 
     /// The decoder's wish is bounded by what has arrived, so a header alone reserves little.
     fn make_room(&mut self) {
+        if self.received.is_empty() && self.largest > KEPT_BYTES_MAX {
+            // A large reply went through the buffer, whose memory is not let go by itself.
+            self.received = BytesMut::new();
+            self.largest = 0;
+        }
         let spare = self.received.capacity() - self.received.len();
         let needed = self.decoder.bytes_needed();
         if spare < needed || spare < READ_BYTES / 4 {

@@ -32,6 +32,8 @@ enum Step {
     Hello,
     Auth,
     SetName,
+    /// In RESP2, where nothing else makes a server refuse a client that has to log in.
+    Ping,
     SetInfo,
     Select,
 }
@@ -42,6 +44,7 @@ impl Step {
             Self::Hello => "HELLO",
             Self::Auth => "AUTH",
             Self::SetName => "CLIENT SETNAME",
+            Self::Ping => "PING",
             Self::SetInfo => "CLIENT SETINFO",
             Self::Select => "SELECT",
         }
@@ -66,13 +69,19 @@ impl<'a> Handshake<'a> {
             return Ok(Progress::Await);
         }
         let Some(step) = self.expected.pop() else { return Err(ConnectFailure::Protocol(None)) };
-        let ignored = step == Step::SetInfo || (self.fall_back && step != Step::Hello);
+        let ignored = |text| match step {
+            Step::Hello => false,
+            _ if self.fall_back => true,
+            Step::SetInfo => is_optional(text),
+            Step::Ping => is_passing(text),
+            _ => false,
+        };
         match frame.value().error() {
             Some(text) if step == Step::Hello && lacks_resp3(text) => self.fall_back = true,
-            Some(text) if !ignored => {
+            Some(text) if !ignored(text) => {
                 return Err(ConnectFailure::Refused {
                     step: step.name(),
-                    source: ServerError::new(&self.scrub(text)),
+                    source: ServerError::new(self.scrub(text)),
                 });
             }
             None if step == Step::Hello => {
@@ -120,6 +129,9 @@ impl<'a> Handshake<'a> {
                 ask(Step::SetName, &["CLIENT", "SETNAME", name]);
             }
         }
+        if !hello {
+            ask(Step::Ping, &["PING"]);
+        }
         if hello || self.config.protocol() == Protocol::Resp2 {
             // Servers before 7.2 do not know it; their error is ignored.
             ask(Step::SetInfo, &["CLIENT", "SETINFO", "LIB-NAME", "respire"]);
@@ -128,11 +140,6 @@ impl<'a> Handshake<'a> {
         if self.config.database() != 0 {
             ask(Step::Select, &["SELECT", &self.config.database().to_string()]);
         }
-        if expected.is_empty() {
-            // The handshake needs an answer to know that there is a server at all.
-            encode::command(&mut bytes, &["CLIENT", "ID"]);
-            expected.push(Step::SetInfo);
-        }
         expected.reverse();
         self.expected = expected;
         bytes
@@ -140,34 +147,43 @@ impl<'a> Handshake<'a> {
 
     /// Takes out of a server's error what it may have echoed of the credentials.
     ///
-    /// A server that does not know a command quotes its arguments, cut at some length: all of that goes.
-    fn scrub(&self, text: &[u8]) -> Vec<u8> {
+    /// A server that does not know a command quotes its arguments, cut at some length: all of that goes. A text that
+    /// holds the password elsewhere is withheld whole.
+    fn scrub<'t>(&self, text: &'t [u8]) -> &'t [u8] {
         const ECHO: &[u8] = b", with args beginning with";
-        let mut text = text.to_vec();
-        if let Some(at) = text.windows(ECHO.len()).position(|window| window == ECHO) {
-            text.truncate(at);
-        }
-        let Some(password) = self.config.password().map(|secret| secret.expose().as_bytes()) else {
-            return text;
-        };
-        while let Some(at) = text.windows(password.len()).position(|window| window == password) {
-            text.splice(at..at + password.len(), *b"[password]");
-            if b"[password]".windows(password.len()).any(|window| window == password) {
-                // The replacement would be found again for ever; such a password leaves no text.
-                return b"ERR (the server's text is withheld: it holds the password)".to_vec();
-            }
+        let text = &text[..text.len().min(ERROR_BYTES_MAX)];
+        let end = memchr::memmem::find(text, ECHO).unwrap_or(text.len());
+        let text = &text[..end];
+        let password = self.config.password().map_or("", crate::config::Secret::expose);
+        if !password.is_empty() && memchr::memmem::find(text, password.as_bytes()).is_some() {
+            return b"ERR (the server's text is withheld: it holds the password)";
         }
         text
     }
 }
 
+/// Of an error in the handshake, no more is kept; servers say it in less.
+const ERROR_BYTES_MAX: usize = 1024;
+
+/// Whether a server's error to `PING` is one of its state or the user's rights, and not of the client as such.
+fn is_passing(text: &[u8]) -> bool {
+    ["LOADING", "BUSY", "MASTERDOWN", "NOPERM"].iter().any(|code| text.starts_with(code.as_bytes()))
+}
+
+/// Whether a server's error to `CLIENT SETINFO` means only that it does without.
+fn is_optional(text: &[u8]) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.starts_with(b"noperm")
+        || memchr::memmem::find(&text, b"unknown command").is_some()
+        || memchr::memmem::find(&text, b"unknown subcommand").is_some()
+        || memchr::memmem::find(&text, b"syntax error").is_some()
+        || memchr::memmem::find(&text, b"wrong number of arguments").is_some()
+}
+
 /// Whether a server's error to `HELLO 3` means that it is to be spoken to in RESP2.
 fn lacks_resp3(text: &[u8]) -> bool {
     text.starts_with(b"NOPROTO")
-        || text
-            .to_ascii_lowercase()
-            .windows(b"unknown command".len())
-            .any(|window| window == b"unknown command")
+        || memchr::memmem::find(&text.to_ascii_lowercase(), b"unknown command").is_some()
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ pub(crate) struct Session {
     next_check: Option<Instant>,
     woken: Vec<Waker>,
     pushes: u64,
+    answered: u64,
+    given_up: bool,
 }
 
 #[derive(Debug)]
@@ -182,7 +184,19 @@ impl Session {
             next_check: None,
             woken: Vec::new(),
             pushes: 0,
+            answered: 0,
+            given_up: false,
         }
+    }
+
+    /// Whether the connection was given up because nothing was answered.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up
+    }
+
+    /// Whether any request was ever answered.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.answered > 0
     }
 
     /// The handshake is done: what was held back goes out.
@@ -371,6 +385,7 @@ impl Session {
             request.replies.push(frame, request.outstanding);
         }
         if request.outstanding == 0 {
+            self.answered += 1;
             self.order.pop_front();
             self.leave_order(key, Ok(()));
             self.admit_waiting();
@@ -437,13 +452,14 @@ impl Session {
         let stall = self.bounds.stall?;
         let oldest = &self.requests[*self.order.front()?];
         let deadline = oldest.deadline?;
-        let lost = (self.progress + stall).max(deadline);
+        let lost = self.progress.checked_add(stall)?.max(deadline);
         if now < lost {
             return Some(lost);
         }
         if let Phase::Open = self.phase {
             tracing::debug!(?stall, "nothing is answered: the connection is given up");
             self.phase = Phase::Retired;
+            self.given_up = true;
             // What waits for its turn here never will have it.
             let error = Error::closed("the server stopped answering");
             self.end_waiting(&error);
@@ -457,7 +473,7 @@ impl Session {
             Phase::Open => self.phase = Phase::Draining,
             Phase::Opening => {
                 self.phase = Phase::Draining;
-                self.end_waiting(&Error::closed("it is closed by the client"));
+                self.end_waiting(&Error::closed_by_us());
             }
             _ => {}
         }

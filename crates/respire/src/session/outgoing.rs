@@ -1,6 +1,6 @@
 //! Bytes on their way out.
 
-use std::{collections::VecDeque, io::IoSlice};
+use std::{collections::VecDeque, fmt, io::IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -10,11 +10,23 @@ use crate::command::Packet;
 /// because a copy of so little costs less than another piece in a vectored write.
 const LARGE_BYTES: usize = 16 * 1024;
 
+/// A tail that grew beyond this in a burst is let go when it has been sent.
+const TAIL_BYTES_KEPT: usize = 1024 * 1024;
+
 /// A queue of bytes: pieces that are sent as they are, then a tail that small packets are gathered in.
-#[derive(Debug, Default)]
+///
+/// `Debug` shows sizes only: the bytes may hold secrets.
+#[derive(Default)]
 pub(crate) struct Outgoing {
     pieces: VecDeque<Bytes>,
     tail: BytesMut,
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.tail.len() + self.pieces.iter().map(Bytes::len).sum::<usize>();
+        f.debug_struct("Outgoing").field("bytes", &bytes).finish()
+    }
 }
 
 impl Outgoing {
@@ -55,6 +67,9 @@ impl Outgoing {
             self.pieces.pop_front();
         }
         self.tail.advance(count);
+        if self.tail.is_empty() && self.tail.capacity() > TAIL_BYTES_KEPT {
+            self.tail = BytesMut::new();
+        }
     }
 }
 

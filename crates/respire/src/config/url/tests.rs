@@ -50,6 +50,12 @@ fn credentials_are_decoded() {
     let config = parsed("redis://:only@h");
     assert_eq!(config.user(), None);
     assert_eq!(config.password().unwrap().expose(), "only");
+    let config = parsed("redis://nopass:@h");
+    assert_eq!(config.user(), Some("nopass"));
+    assert_eq!(config.password().unwrap().expose(), "");
+    let config = parsed("redis+unix:///run/a@b.sock?user=u&pass=p&db=3");
+    assert_eq!(*config.address(), Address::Unix("/run/a@b.sock".into()));
+    assert_eq!((config.user(), config.database()), (Some("u"), 3));
     let config = parsed("unix://u:p@/run/a.sock?db=3");
     assert_eq!((config.user(), config.database()), (Some("u"), 3));
     assert_eq!(config.password().unwrap().expose(), "p");
@@ -89,6 +95,17 @@ fn parameters_are_read() {
 }
 
 #[test]
+fn a_path_without_a_scheme_is_told_how_it_is_written() {
+    for text in ["/run/a.sock", "unix:/run/a.sock"] {
+        assert!(refused(text).contains("unix:///run/a.sock"), "{}", refused(text));
+    }
+    for text in ["", " "] {
+        assert!(refused(text).contains("empty"), "{}", refused(text));
+    }
+    assert_eq!(parsed("redis://h/2/").database(), 2);
+}
+
+#[test]
 fn an_error_names_the_part_and_never_the_credentials() {
     for text in [
         "ftp://user:hunter2@h",
@@ -102,6 +119,12 @@ fn an_error_names_the_part_and_never_the_credentials() {
         "unix://user:hunter2@host/run/a.sock",
         "unix://user:hunter2@",
         "redis://user:hunter2@[::1",
+        "redis://user:1234?hunter2@h",
+        "redis://user:12/hunter2@h:1",
+        "redis://user:12#hunter2@h",
+        "redis://:12#hunter2@h",
+        "redis://h?hunter2=1",
+        "unix://user:12?hunter2@/run/a.sock",
     ] {
         let error = refused(text);
         assert!(!error.contains("hunter2"), "{text}: {error}");

@@ -80,9 +80,10 @@ fn a_server_without_hello_is_asked_again_in_resp2() {
         };
         assert_eq!(
             commands(&second),
-            [&["AUTH", "secret"][..], &["CLIENT", "SETNAME", "n"], &["SELECT", "1"]]
+            [&["AUTH", "secret"][..], &["CLIENT", "SETNAME", "n"], &["PING"], &["SELECT", "1"]]
         );
-        assert_eq!(done(answer(&mut handshake, "+OK\r\n+OK\r\n+OK\r\n")), Protocol::Resp2);
+        let replies = "+OK\r\n+OK\r\n-LOADING the data set\r\n+OK\r\n";
+        assert_eq!(done(answer(&mut handshake, replies)), Protocol::Resp2);
     }
 }
 
@@ -93,8 +94,8 @@ fn a_second_flight_with_nothing_to_ask_still_waits_for_an_answer() {
     handshake.first_flight();
     let replies = "-ERR unknown command 'HELLO'\r\n+OK\r\n+OK\r\n";
     let Ok(Progress::Send(second)) = answer(&mut handshake, replies) else { panic!("no second") };
-    assert_eq!(commands(&second), [["CLIENT", "ID"]]);
-    assert_eq!(done(answer(&mut handshake, ":7\r\n")), Protocol::Resp2);
+    assert_eq!(commands(&second), [["PING"]]);
+    assert_eq!(done(answer(&mut handshake, "+PONG\r\n")), Protocol::Resp2);
 }
 
 #[test]
@@ -104,7 +105,8 @@ fn resp2_is_spoken_where_it_is_asked_for() {
     let asked = commands(&handshake.first_flight());
     assert_eq!(asked[0], ["AUTH", "u", "p"]);
     assert!(asked.iter().all(|command| command[0] != "HELLO"));
-    assert_eq!(done(answer(&mut handshake, "+OK\r\n+OK\r\n+OK\r\n")), Protocol::Resp2);
+    let replies = "+OK\r\n+PONG\r\n+OK\r\n+OK\r\n";
+    assert_eq!(done(answer(&mut handshake, replies)), Protocol::Resp2);
 }
 
 #[test]
@@ -138,6 +140,7 @@ fn what_a_server_echoes_of_the_credentials_is_taken_out() {
         ("hunter2", "-DENIED 'AUTH', with args beginning with: 'default' 'hunt\r\n"),
         ("pass", "-ERR pass is wrong\r\n"),
         ("a", "-ERR wrong\r\n"),
+        ("", "-ERR wrong\r\n"),
     ] {
         let config = config().with_protocol(Protocol::Resp2).with_credentials(None, password);
         let mut handshake = Handshake::new(&config);
@@ -145,6 +148,28 @@ fn what_a_server_echoes_of_the_credentials_is_taken_out() {
         let error = answer(&mut handshake, text).unwrap_err();
         let shown = format!("{error:?} {error}");
         assert!(!shown.contains("hunt"), "{shown}");
+    }
+}
+
+#[test]
+fn a_long_error_is_cut_and_costs_no_more_than_its_length() {
+    let config = config().with_credentials(None, "hunter2");
+    let mut handshake = Handshake::new(&config);
+    handshake.first_flight();
+    let text = format!("-ERR {}\r\n", "hunter".repeat(1 << 20));
+    let Err(ConnectFailure::Refused { source, .. }) = answer(&mut handshake, &text) else {
+        panic!("it is refused")
+    };
+    assert!(source.text().len() <= ERROR_BYTES_MAX);
+}
+
+#[test]
+fn in_resp2_a_server_that_refuses_the_client_is_heard() {
+    for text in ["-NOAUTH Authentication required.\r\n", "-DENIED protected mode\r\n"] {
+        let config = config().with_protocol(Protocol::Resp2);
+        let mut handshake = Handshake::new(&config);
+        handshake.first_flight();
+        assert!(answer(&mut handshake, text).is_err(), "{text}");
     }
 }
 
