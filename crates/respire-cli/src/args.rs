@@ -3,16 +3,22 @@
 use std::num::{NonZeroU16, NonZeroU64};
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use respire::Config;
 use respire_cli::causes::with_causes;
 use respire_cli::pod::Capacity;
 use respire_cli::route::Route;
 use respire_cli::source::Source;
-use respire_cli::store::StoreChoice;
+use respire_cli::store::{StoreChoice, server_name};
+use respire_kvblock::{ConfigError, ServerConfig};
 
 /// The environment variable with the address of the server that `auto` prefers.
-pub(crate) const ADDRESS_VARIABLE: &str = "VALKEY_ADDR";
+const ADDRESS_VARIABLE: &str = "VALKEY_ADDR";
+
+/// The slowest pod, in tokens a second: with the longest prompts that a trace may have, its times
+/// are still finite numbers.
+const PREFILL_RATE_MIN: f64 = 0.001;
 
 /// The workload that is generated when there is no trace.
 const GENERATOR_SEED: u64 = 1;
@@ -38,12 +44,13 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "FILE|-")]
     trace: Option<PathBuf>,
 
-    /// Where the index is
+    /// Where the index is; `auto` looks at VALKEY_ADDR first
     #[arg(long, value_name = "auto|memory|URL", default_value = "auto")]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     store: String,
 
     /// How many pods there are
-    #[arg(long, value_name = "N", default_value = "8")]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = pods)]
     pods: NonZeroU16,
 
     /// How many blocks a pod can hold
@@ -115,29 +122,62 @@ impl ReplayArgs {
         self.writers.map(Into::into)
     }
 
-    /// The store that was chosen, given the value of [`ADDRESS_VARIABLE`]. The message of an error
-    /// does not repeat the URL, which may hold a password.
-    pub(crate) fn store(&self, address: Option<&str>) -> Result<StoreChoice, String> {
-        match (self.store.as_str(), address.filter(|address| !address.is_empty())) {
-            ("memory", _) => Ok(StoreChoice::Memory),
-            ("auto", None) => Ok(StoreChoice::Auto),
-            ("auto", Some(address)) => server(address, ADDRESS_VARIABLE),
-            (url, _) => server(url, "--store"),
+    /// The store that was chosen, and what there is to say about it. Only `auto` asks for the
+    /// environment's server. The message of an error does not repeat a URL, which may hold a
+    /// password.
+    pub(crate) fn store(
+        &self,
+        environment: impl FnOnce() -> Result<Option<ServerConfig>, ConfigError>,
+    ) -> Result<(StoreChoice, Option<String>), String> {
+        match self.store.as_str() {
+            "memory" => Ok((StoreChoice::Memory, None)),
+            "auto" => match environment().map_err(|error| with_causes(&error))? {
+                Some(server) => environment_server(&server),
+                None => Ok((StoreChoice::Auto, None)),
+            },
+            url => {
+                let config = server(url).map_err(|error| format!("--store {error}"))?;
+                Ok((StoreChoice::Server(Box::new(config)), None))
+            }
         }
     }
 }
 
-fn server(url: &str, given_by: &str) -> Result<StoreChoice, String> {
-    let config: Config = url
-        .parse()
-        .map_err(|error| format!("{given_by} names no server: {}", with_causes(&error)))?;
-    Ok(StoreChoice::Server(Box::new(config)))
+fn environment_server(named: &ServerConfig) -> Result<(StoreChoice, Option<String>), String> {
+    if named.enable_rdma {
+        return Err(
+            "VALKEY_ENABLE_RDMA is set, but RDMA is not available yet, and TCP is not used \
+                    in its place: unset it, or choose another --store"
+                .to_owned(),
+        );
+    }
+    let config = server(&named.address).map_err(|error| format!("{ADDRESS_VARIABLE} {error}"))?;
+    let note = format!("store: {ADDRESS_VARIABLE}, {}", server_name(&config));
+    Ok((StoreChoice::Server(Box::new(config)), Some(note)))
+}
+
+/// The settings in a URL; an error follows the name of what the URL stands in.
+fn server(url: &str) -> Result<Config, String> {
+    url.parse().map_err(|error| {
+        let reason = format!("names no server: {}", with_causes(&error));
+        // The path alone is repeated, and only of what is no URL with a password in it.
+        let path = url.strip_prefix("unix:").unwrap_or(url);
+        if path.starts_with('/') && !path.starts_with("//") && !path.contains('@') {
+            format!("{reason}; a Unix socket is written unix://{path}")
+        } else {
+            reason
+        }
+    })
+}
+
+fn pods(text: &str) -> Result<NonZeroU16, String> {
+    text.parse().map_err(|_| format!("expected a number of pods from 1 to {}", u16::MAX))
 }
 
 fn prefill_rate(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(rate) if f64::is_normal(rate) && rate > 0.0 => Ok(rate),
-        _ => Err("expected a positive number of tokens".to_owned()),
+        Ok(rate) if f64::is_finite(rate) && rate >= PREFILL_RATE_MIN => Ok(rate),
+        _ => Err(format!("expected a number of tokens, at least {PREFILL_RATE_MIN}")),
     }
 }
 
@@ -164,7 +204,7 @@ mod tests {
         assert_eq!(args.capacity, "20000".parse().unwrap());
         assert_eq!((args.limit(), args.writers()), (None, None));
         assert!(!args.allow_non_empty && !args.json);
-        assert!(matches!(args.store(None), Ok(StoreChoice::Auto)));
+        assert!(matches!(args.store(|| Ok(None)), Ok((StoreChoice::Auto, None))));
         assert!(matches!(args.source(), Source::Generator(_)));
     }
 
@@ -184,6 +224,8 @@ mod tests {
             ["--prefill-rate", "0"],
             ["--prefill-rate", "-1"],
             ["--prefill-rate", "inf"],
+            ["--prefill-rate", "1e-300"],
+            ["--store", ""],
             ["--prefill-rate", "NaN"],
             ["--limit", "0"],
             ["--writers", "0"],
@@ -194,28 +236,71 @@ mod tests {
     }
 
     #[test]
+    fn messages_say_what_is_expected() {
+        for (args, expected) in [
+            (["--pods", "0"], "expected a number of pods from 1 to 65535"),
+            (["--pods", "65536"], "expected a number of pods from 1 to 65535"),
+            (["--prefill-rate", "0.0009"], "expected a number of tokens, at least 0.001"),
+        ] {
+            let message = parse(&args).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        assert_eq!(parse(&["--prefill-rate", "0.001"]).unwrap().prefill_rate, 0.001);
+    }
+
+    #[test]
     fn only_auto_asks_the_environment() {
-        let address = |args: &[&str], variable| match parse(args).unwrap().store(variable) {
-            Ok(StoreChoice::Server(config)) => config.address().to_string(),
-            other => format!("{other:?}"),
+        let address = |args: &[&str], variable: Option<&str>| {
+            let environment = || Ok(variable.map(ServerConfig::valkey));
+            match parse(args).unwrap().store(environment).unwrap() {
+                (StoreChoice::Server(config), note) => (config.address().to_string(), note),
+                (other, note) => (format!("{other:?}"), note),
+            }
         };
-        assert_eq!(address(&[], Some("example:7000")), "example:7000");
-        assert_eq!(address(&["--store", "auto"], Some("valkey://example")), "example:6379");
-        assert_eq!(address(&["--store", "auto"], Some("")), "Ok(Auto)");
-        assert_eq!(address(&["--store", "memory"], Some("example:7000")), "Ok(Memory)");
-        assert_eq!(address(&["--store", "redis://other:1"], Some("example:7000")), "other:1");
-        assert_eq!(address(&["--store", "unix:///run/x.sock"], None), "/run/x.sock");
+        let noted =
+            |address: &str| (address.to_owned(), Some(format!("store: VALKEY_ADDR, {address}")));
+        let named = |address: &str| (address.to_owned(), None);
+        assert_eq!(address(&[], Some("example:7000")), noted("example:7000"));
+        let auto = ["--store", "auto"];
+        assert_eq!(address(&auto, Some("valkey://u:secret@example")), noted("example:6379"));
+        assert_eq!(address(&auto, None), named("Auto"));
+        assert_eq!(address(&["--store", "memory"], Some("example:7000")), named("Memory"));
+        let url = ["--store", "redis://other:1"];
+        assert_eq!(address(&url, Some("example:7000")), named("other:1"));
+        assert_eq!(address(&["--store", "unix:///run/x.sock"], None), named("/run/x.sock"));
+    }
+
+    #[test]
+    fn rdma_is_not_silently_something_else() {
+        let rdma = || Ok(Some(ServerConfig { enable_rdma: true, ..ServerConfig::valkey("h:1") }));
+        let message = parse(&[]).unwrap().store(rdma).unwrap_err();
+        assert!(message.contains("RDMA is not available yet"), "{message}");
+        assert!(parse(&["--store", "memory"]).unwrap().store(rdma).is_ok());
     }
 
     #[test]
     fn a_url_that_cannot_be_used_is_not_repeated() {
-        for (args, variable, names) in [
-            (vec!["--store", "http://user:hunter2@host"], None, "--store"),
-            (vec![], Some("http://user:hunter2@host"), ADDRESS_VARIABLE),
-        ] {
-            let message = parse(&args).unwrap().store(variable).unwrap_err();
+        let url = "http://user:hunter2@host";
+        for (args, names) in [(vec!["--store", url], "--store"), (vec![], ADDRESS_VARIABLE)] {
+            let environment = || Ok(Some(ServerConfig::valkey(url)));
+            let message = parse(&args).unwrap().store(environment).unwrap_err();
             assert!(message.starts_with(names), "{message}");
             assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_bare_path_is_told_how_a_socket_is_written() {
+        for url in ["/tmp/x.sock", "unix:/tmp/x.sock"] {
+            match parse(&["--store", url]).unwrap().store(|| Ok(None)) {
+                Ok((StoreChoice::Server(config), _)) => {
+                    assert_eq!(config.address(), &respire::Address::Unix("/tmp/x.sock".into()));
+                }
+                Ok(other) => panic!("{other:?}"),
+                Err(message) => {
+                    assert!(message.ends_with("is written unix:///tmp/x.sock"), "{message}");
+                }
+            }
         }
     }
 }

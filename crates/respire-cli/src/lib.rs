@@ -8,7 +8,6 @@
 //! # Example
 //!
 //! ```
-//! use indicatif::ProgressBar;
 //! use respire_cli::fleet::FleetSize;
 //! use respire_cli::generate::Generator;
 //! use respire_cli::pod::Capacity;
@@ -22,8 +21,8 @@
 //! let mut store = Store::memory(FleetSize { pods: 4, capacity: Capacity::Unlimited }, 0);
 //! let options = Options { route: Route::Index, prefill_rate: 8000.0, writers: None };
 //! let requests = Generator::new(1).take(100).map(Ok);
-//! let (progress, stop) = (ProgressBar::hidden(), CancellationToken::new());
-//! let report = replay::run(&options, requests, &mut store, &progress, &stop).await?;
+//! let stop = CancellationToken::new();
+//! let report = replay::run(&options, requests, &mut store, || (), &stop).await?;
 //! assert_eq!((report.requests, report.false_hits, report.missed_blocks), (100, 0, 0));
 //! # Ok(())
 //! # }

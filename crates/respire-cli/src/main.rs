@@ -6,6 +6,7 @@ mod signals;
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::pin::pin;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -14,71 +15,133 @@ use respire_cli::causes::with_causes;
 use respire_cli::fleet::FleetSize;
 use respire_cli::replay::{self, Options, ReplayError};
 use respire_cli::report::Report;
-use respire_cli::source::{Requests, Source};
-use respire_cli::store::{Store, StoreChoice};
+use respire_cli::source::{Extent, Requests, Source};
+use respire_cli::store::{Store, StoreChoice, StoreError};
+use respire_kvblock::ServerConfig;
 
-use crate::args::{ADDRESS_VARIABLE, Cli, Command, ReplayArgs};
+use crate::args::{Cli, Command, ReplayArgs};
 use crate::signals::Signals;
 
 fn main() -> ExitCode {
     let Command::Replay(args) = Cli::parse().command;
-    let address = std::env::var(ADDRESS_VARIABLE).ok();
-    let choice = args.store(address.as_deref()).unwrap_or_else(|message| {
+    let (choice, note) = args.store(ServerConfig::from_env).unwrap_or_else(|message| {
         let kind = clap::error::ErrorKind::ValueValidation;
         Cli::command().error(kind, message).exit()
     });
-    match run(&args, &choice) {
-        Ok(code) => code,
-        Err(error) => {
-            say(&with_causes(&*error));
-            ExitCode::FAILURE
-        }
+    if let Some(note) = note {
+        say(&note);
     }
+    replay(&args, &choice).unwrap_or_else(|error| {
+        say(&with_causes(&*error));
+        ExitCode::FAILURE
+    })
+}
+
+fn replay(args: &ReplayArgs, choice: &StoreChoice) -> Result<ExitCode, Box<dyn Error>> {
+    // Before signals are listened for: to open a named pipe may take for ever, and Ctrl-C then
+    // ends the process as it ends any other.
+    let source = args.source();
+    let (requests, extent) = open_source(&source, args.limit())?;
+    run(args, choice, &source, requests, &extent)
+}
+
+fn open_source(source: &Source, limit: Option<u64>) -> Result<(Requests, Extent), String> {
+    let opened = source.open(limit);
+    let (requests, extent) =
+        opened.map_err(|error| format!("{source}: the trace cannot be opened: {error}"))?;
+    if let (Source::Generator(_), Extent::Requests(n)) = (source, &extent) {
+        say(&format!("no --trace given: replaying {n} requests of {source}"));
+    }
+    Ok((requests, extent))
 }
 
 #[tokio::main]
-async fn run(args: &ReplayArgs, choice: &StoreChoice) -> Result<ExitCode, Box<dyn Error>> {
+async fn run(
+    args: &ReplayArgs,
+    choice: &StoreChoice,
+    source: &Source,
+    requests: Requests,
+    extent: &Extent,
+) -> Result<ExitCode, Box<dyn Error>> {
     let signals = Signals::listen()?;
-    let (requests, expected) = open_source(&args.source(), args.limit())?;
-    let fleet = FleetSize { pods: args.pods(), capacity: args.capacity };
-    let open = Store::open(choice, fleet, args.allow_non_empty, tag());
-    let mut store = match signals.stop().run_until_cancelled(open).await {
-        Some(store) => store?,
-        None => return Ok(ExitCode::from(signals.exit_code())),
+    let Some(mut store) = open_store(args, choice, &signals).await? else {
+        say("interrupted");
+        return Ok(ExitCode::from(signals.exit_code()));
     };
-    for note in store.notes() {
-        say(note);
-    }
 
     let options =
         Options { route: args.route, prefill_rate: args.prefill_rate, writers: args.writers() };
-    let progress = progress_bar(expected);
-    let outcome = replay::run(&options, requests, &mut store, &progress, signals.stop()).await;
-    progress.finish_and_clear();
+    let bar = progress_bar(extent);
+    let progress = || match extent {
+        Extent::Bytes { read, .. } => bar.set_position(read.count()),
+        Extent::Requests(_) | Extent::Unknown => bar.inc(1),
+    };
+    let outcome = replay::run(&options, requests, &mut store, progress, signals.stop()).await;
+    bar.finish_and_clear();
     // Said first, because clearing up may fail as well, and for the same reason.
-    if let Err(error) = &outcome {
-        say(&with_causes(error));
+    match &outcome {
+        Ok(_) | Err(ReplayError::Interrupted) => {}
+        Err(error @ (ReplayError::Trace(_) | ReplayError::NoRequests)) => {
+            say(&format!("{source}: {}", with_causes(error)));
+        }
+        Err(error) => say(&with_causes(error)),
     }
-    let closed = store.close().await;
+    let closed = close_store(store, &signals).await;
     if let Err(error) = &closed {
         say(&format!("the replay's keys could not all be removed: {}", with_causes(error)));
     }
     let code = match outcome {
         Ok(report) => print_report(&report, args.json)?,
-        Err(ReplayError::Interrupted) => return Ok(ExitCode::from(signals.exit_code())),
         Err(_) => ExitCode::FAILURE,
     };
-    Ok(if closed.is_ok() { code } else { ExitCode::FAILURE })
+    Ok(match closed {
+        _ if signals.stop().is_cancelled() => ExitCode::from(signals.exit_code()),
+        Ok(()) => code,
+        Err(_) => ExitCode::FAILURE,
+    })
 }
 
-fn open_source(source: &Source, limit: Option<u64>) -> Result<(Requests, Option<u64>), String> {
-    let opened = source.open(limit);
-    let (requests, expected) =
-        opened.map_err(|error| format!("the trace cannot be opened: {error}"))?;
-    if let (Source::Generator(_), Some(n)) = (source, expected) {
-        say(&format!("no --trace given: replaying {n} requests of the built-in generator"));
+/// Opens the store and says what it is; `None` after a signal.
+async fn open_store(
+    args: &ReplayArgs,
+    choice: &StoreChoice,
+    signals: &Signals,
+) -> Result<Option<Store>, StoreError> {
+    let fleet = FleetSize { pods: args.pods(), capacity: args.capacity };
+    let open = Store::open(choice, fleet, args.allow_non_empty, tag(), signals.stop());
+    let Some(store) = signals.stop().run_until_cancelled(open).await else { return Ok(None) };
+    let store = store?;
+    for note in store.notes() {
+        say(note);
     }
-    Ok((requests, expected))
+    if store.blocks_to_remove().is_some() {
+        signals.set_last_word(format!(
+            "left at once: {} may still hold keys of this replay, which are those of the pods \
+             {}*",
+            store.name(),
+            store.keys().pod_prefix()
+        ));
+    }
+    Ok(Some(store))
+}
+
+/// Closes the store, and after a signal says what that takes.
+async fn close_store(store: Store, signals: &Signals) -> Result<(), StoreError> {
+    let notice = match store.blocks_to_remove() {
+        Some(n) => {
+            format!("interrupted: removing the keys of {n} blocks; press again to leave them")
+        }
+        None => "interrupted".to_owned(),
+    };
+    let mut closing = pin!(store.close());
+    tokio::select! {
+        biased;
+        () = signals.stop().cancelled() => {
+            say(&notice);
+            closing.await
+        }
+        closed = &mut closing => closed,
+    }
 }
 
 /// Prints the report, and tells whether the index was right.
@@ -110,12 +173,17 @@ fn say(line: &str) {
 }
 
 /// Draws on standard error, and only where that is a terminal.
-fn progress_bar(expected: Option<u64>) -> ProgressBar {
-    let (bar, template) = match expected {
-        Some(n) => {
-            (ProgressBar::new(n), "{wide_bar} {human_pos}/{human_len} requests, {eta} to go")
+fn progress_bar(extent: &Extent) -> ProgressBar {
+    let (bar, template) = match extent {
+        Extent::Requests(n) => {
+            (ProgressBar::new(*n), "{wide_bar} {human_pos}/{human_len} requests, {eta} to go")
         }
-        None => (ProgressBar::no_length(), "{spinner} {human_pos} requests in {elapsed}"),
+        Extent::Bytes { total, .. } => {
+            (ProgressBar::new(*total), "{wide_bar} {bytes}/{total_bytes} of the trace, {eta} to go")
+        }
+        Extent::Unknown => {
+            (ProgressBar::no_length(), "{spinner} {human_pos} requests in {elapsed}")
+        }
     };
     bar.with_style(ProgressStyle::with_template(template).expect("the templates are well-formed"))
 }

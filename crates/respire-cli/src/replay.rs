@@ -9,7 +9,6 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use indicatif::ProgressBar;
 use respire_kvblock::{BlockHash, IndexError, Lookup, PodSet};
 use tokio_util::sync::CancellationToken;
 
@@ -60,8 +59,8 @@ pub enum ReplayError {
     Interrupted,
 }
 
-/// Replays `requests` on a fleet of empty, idle pods until they end or `stop` is cancelled, with
-/// one tick of `progress` each. [`Store::close`] is the caller's to call, whatever came out.
+/// Replays `requests` on a fleet of empty, idle pods until they end or `stop` is cancelled, and
+/// calls `progress` after each. [`Store::close`] is the caller's to call, whatever came out.
 ///
 /// # Errors
 ///
@@ -75,7 +74,7 @@ pub async fn run(
     options: &Options,
     requests: impl Iterator<Item = Result<Request, TraceError>> + Send + 'static,
     store: &mut Store,
-    progress: &ProgressBar,
+    progress: impl Fn(),
     stop: &CancellationToken,
 ) -> Result<Report, ReplayError> {
     let requests = ReadAhead::start(requests).map_err(ReplayError::Reader)?;
@@ -125,12 +124,12 @@ impl<'a> Replay<'a> {
         &mut self,
         mut requests: ReadAhead,
         mut writers: Option<&mut Writers>,
-        progress: &ProgressBar,
+        progress: impl Fn(),
     ) -> Result<(), ReplayError> {
         while let Some(request) = requests.next().await {
             let request = request.map_err(ReplayError::Trace)?;
             self.step(&request, writers.as_deref_mut()).await.map_err(ReplayError::Index)?;
-            progress.inc(1);
+            progress();
         }
         if let Some(writers) = writers {
             writers.finish().await.map_err(ReplayError::Index)?;

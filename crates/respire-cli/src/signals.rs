@@ -2,13 +2,16 @@
 
 use std::io;
 use std::process;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Turns SIGINT, SIGTERM and SIGHUP into a request to stop. A second one ends the process at once.
+use crate::say;
+
+/// Turns SIGINT, SIGTERM and SIGHUP into a request to stop. A second one ends the process at once,
+/// after a last word.
 ///
 /// That a terminal is closed is treated like Ctrl-C, because the keys on a server have to go; the
 /// price is that `nohup` does not shield a replay.
@@ -16,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Signals {
     stop: CancellationToken,
     number: Arc<AtomicU8>,
+    last_word: Arc<Mutex<String>>,
 }
 
 impl Signals {
@@ -26,12 +30,17 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
         };
-        let signals = Self { stop: CancellationToken::new(), number: Arc::default() };
+        let signals = Self {
+            stop: CancellationToken::new(),
+            number: Arc::default(),
+            last_word: Arc::new(Mutex::new("left at once".to_owned())),
+        };
         let listener = signals.clone();
         tokio::spawn(async move {
             listener.number.store(incoming.next().await, Ordering::Relaxed);
             listener.stop.cancel();
             incoming.next().await;
+            say(&listener.last_word.lock().unwrap_or_else(PoisonError::into_inner));
             process::exit(i32::from(listener.exit_code()));
         });
         Ok(signals)
@@ -40,6 +49,11 @@ impl Signals {
     /// Cancelled by the first signal.
     pub(crate) fn stop(&self) -> &CancellationToken {
         &self.stop
+    }
+
+    /// What a second signal has said from now on.
+    pub(crate) fn set_last_word(&self, line: String) {
+        *self.last_word.lock().unwrap_or_else(PoisonError::into_inner) = line;
     }
 
     /// The exit code after a signal: 128 and its number, as a shell reports it.

@@ -4,9 +4,12 @@
 //! the lookups nor the reaction to Ctrl-C, so it happens on a thread that hands requests over
 //! through a bounded queue.
 
+use std::fmt;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::mpsc;
@@ -32,33 +35,100 @@ pub enum Source {
 }
 
 impl Source {
-    /// Opens the source for its first `limit` requests. Also returns how many there will be, as
-    /// far as that can be known: a regular file's lines are counted, malformed ones included.
+    /// Opens the source for its first `limit` requests. A file is opened once and read as the
+    /// requests are taken; opening a named pipe waits for its writer.
     ///
     /// # Errors
     ///
-    /// The file cannot be opened or read.
-    pub fn open(&self, limit: Option<u64>) -> io::Result<(Requests, Option<u64>)> {
+    /// The file cannot be opened.
+    pub fn open(&self, limit: Option<u64>) -> io::Result<(Requests, Extent)> {
         let limited = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-        Ok(match self {
+        let (requests, extent): (Requests, _) = match self {
             Self::File(path) => {
-                let lines = count_lines(path)?;
-                let expected = lines.map(|n| n.min(limit.unwrap_or(u64::MAX)));
-                let reader = TraceReader::new(BufReader::new(File::open(path)?));
-                (Box::new(reader.take(limited)), expected)
+                let (file, extent) = open_file(path)?;
+                (Box::new(TraceReader::new(BufReader::new(file)).take(limited)), extent)
             }
             Self::Stdin => {
                 let reader = TraceReader::new(BufReader::new(io::stdin()));
-                (Box::new(reader.take(limited)), None)
+                (Box::new(reader.take(limited)), Extent::Unknown)
             }
             Self::Generator(seed) => {
                 let requests = limit.unwrap_or(REQUESTS_DEFAULT);
                 let generator = Generator::new(*seed).map(Ok);
                 let n = usize::try_from(requests).unwrap_or(usize::MAX);
-                (Box::new(generator.take(n)), Some(requests))
+                (Box::new(generator.take(n)), Extent::Requests(requests))
             }
-        })
+        };
+        Ok((requests, limit.map_or(extent, Extent::Requests)))
     }
+}
+
+/// As messages name it.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Stdin => f.write_str("standard input"),
+            Self::Generator(_) => f.write_str("the built-in generator"),
+        }
+    }
+}
+
+/// How long a source is, as far as that is known without reading it.
+#[derive(Debug)]
+pub enum Extent {
+    /// This many requests, or fewer where a trace ends before.
+    Requests(u64),
+    /// A file of a known size.
+    Bytes {
+        /// Its size.
+        total: u64,
+        /// How much of it has been read.
+        read: BytesRead,
+    },
+    /// A pipe or the like.
+    Unknown,
+}
+
+/// How far a file has been read. Clones count the same.
+#[derive(Debug, Clone, Default)]
+pub struct BytesRead(Arc<AtomicU64>);
+
+impl BytesRead {
+    /// Bytes read so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A reader that counts.
+struct Counted<R> {
+    inner: R,
+    read: BytesRead,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.read.0.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
+fn open_file(path: &Path) -> io::Result<(Counted<File>, Extent)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let read = BytesRead::default();
+    let extent = if metadata.is_file() {
+        Extent::Bytes { total: metadata.len(), read: read.clone() }
+    } else {
+        Extent::Unknown
+    };
+    Ok((Counted { inner: file, read }, extent))
 }
 
 /// Requests on their way from the thread that reads them.
@@ -103,25 +173,6 @@ impl ReadAhead {
     }
 }
 
-/// The lines of a regular file; `None` for anything else, which may only be read once.
-fn count_lines(path: &Path) -> io::Result<Option<u64>> {
-    let file = File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Ok(None);
-    }
-    let mut reader = BufReader::new(file);
-    let (mut ends, mut last) = (0, b'\n');
-    loop {
-        let chunk = reader.fill_buf()?;
-        let Some(&end) = chunk.last() else { break };
-        ends += chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
-        last = end;
-        let n = chunk.len();
-        reader.consume(n);
-    }
-    Ok(Some(ends + u64::from(last != b'\n')))
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -137,22 +188,38 @@ mod tests {
     const LINE: &str = r#"{"timestamp":0,"input_length":1,"output_length":1,"hash_ids":[0]}"#;
 
     #[test]
-    fn a_files_requests_are_counted_and_limited() {
-        for (content, lines) in [
-            (String::new(), 0),
-            (LINE.to_owned(), 1),
-            (format!("{LINE}\n"), 1),
-            (format!("{LINE}\n{LINE}"), 2),
-        ] {
+    fn a_file_is_limited_and_measured_by_what_is_read() {
+        for (content, lines) in
+            [(String::new(), 0), (LINE.to_owned(), 1), (format!("{LINE}\n{LINE}\n"), 2)]
+        {
             let file = file(&content);
             let source = Source::File(file.path().to_owned());
-            for limit in [None, Some(1), Some(2), Some(u64::MAX)] {
-                let (requests, expected) = source.open(limit).unwrap();
-                let n = lines.min(limit.unwrap_or(u64::MAX));
-                assert_eq!(expected, Some(n));
-                assert_eq!(requests.count() as u64, n);
+            let (requests, extent) = source.open(None).unwrap();
+            let Extent::Bytes { total, read } = extent else { panic!("{extent:?}") };
+            assert_eq!((total, read.count()), (content.len() as u64, 0));
+            assert_eq!(requests.count() as u64, lines);
+            assert_eq!(read.count(), total);
+            for limit in [1, 2, u64::MAX] {
+                let (requests, extent) = source.open(Some(limit)).unwrap();
+                assert!(matches!(extent, Extent::Requests(n) if n == limit), "{extent:?}");
+                assert_eq!(requests.count() as u64, lines.min(limit));
             }
         }
+    }
+
+    #[test]
+    fn a_limit_spares_what_comes_after_it() {
+        let file = file(&format!("{LINE}\nnonsense\n"));
+        let (mut requests, _) = Source::File(file.path().to_owned()).open(Some(1)).unwrap();
+        assert!(requests.next().unwrap().is_ok());
+        assert!(requests.next().is_none());
+    }
+
+    #[test]
+    fn a_directory_is_an_error_at_once() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let error = Source::File(directory.path().to_owned()).open(None).err().unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }
 
     #[test]
@@ -164,11 +231,12 @@ mod tests {
 
     #[test]
     fn a_limit_may_exceed_what_the_generator_makes_by_itself() {
-        let (requests, expected) = Source::Generator(0).open(Some(REQUESTS_DEFAULT + 1)).unwrap();
-        assert_eq!(expected, Some(REQUESTS_DEFAULT + 1));
-        assert_eq!(requests.count() as u64, REQUESTS_DEFAULT + 1);
-        let (_, expected) = Source::Generator(0).open(None).unwrap();
-        assert_eq!(expected, Some(REQUESTS_DEFAULT));
+        for limit in [None, Some(REQUESTS_DEFAULT + 1)] {
+            let (requests, extent) = Source::Generator(0).open(limit).unwrap();
+            let n = limit.unwrap_or(REQUESTS_DEFAULT);
+            assert!(matches!(extent, Extent::Requests(m) if m == n), "{extent:?}");
+            assert_eq!(requests.count() as u64, n);
+        }
     }
 
     #[tokio::test]
@@ -192,6 +260,7 @@ mod tests {
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
         );
     }
+
     #[tokio::test]
     async fn the_end_is_the_end_and_a_reader_that_breaks_is_not() {
         let (requests, _) = Source::Generator(0).open(Some(1)).unwrap();

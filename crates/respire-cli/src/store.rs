@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use respire::{Address, Client, Command, Config, Pipeline};
 use respire_kvblock::{InMemoryConfig, InMemoryIndex, Index, ServerIndex};
+use tokio_util::sync::CancellationToken;
 
 use crate::causes::with_causes;
 use crate::fleet::FleetSize;
@@ -50,15 +51,22 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The server cannot be reached, or it already holds keys and `allow_non_empty` is not set.
+    /// The server cannot be reached, or it already holds keys and `allow_non_empty` is not set;
+    /// or `stop` was cancelled while a private server started.
+    ///
+    /// # Cancel safety
+    ///
+    /// A private server that is starting goes on to do so when the future is dropped, and ends
+    /// then; or at once, when `stop` is cancelled.
     pub async fn open(
         choice: &StoreChoice,
         fleet: FleetSize,
         allow_non_empty: bool,
         tag: u64,
+        stop: &CancellationToken,
     ) -> Result<Self, StoreError> {
         match choice {
-            StoreChoice::Auto => Self::private(fleet, tag).await,
+            StoreChoice::Auto => Self::private(fleet, tag, stop).await,
             StoreChoice::Memory => Ok(Self::memory(fleet, tag)),
             StoreChoice::Server(config) => Self::server(config, fleet, allow_non_empty, tag).await,
         }
@@ -72,13 +80,24 @@ impl Store {
     }
 
     /// The first server that can be started, or memory; [`notes`](Self::notes) say which and why.
-    async fn private(fleet: FleetSize, tag: u64) -> Result<Self, StoreError> {
+    async fn private(
+        fleet: FleetSize,
+        tag: u64,
+        stop: &CancellationToken,
+    ) -> Result<Self, StoreError> {
         let mut notes = Vec::new();
+        let mut reason = "there is no server to start";
         for flavour in Flavour::ALL {
-            let start = tokio::task::spawn_blocking(move || LocalServer::start(flavour));
-            let server = match start.await {
+            let builder = LocalServer::builder(flavour).stop_when(stop.clone());
+            let server = match tokio::task::spawn_blocking(|| builder.start()).await {
                 Ok(Ok(server)) => server,
+                Ok(Err(error @ LocalServerError::Stopped { .. })) => {
+                    return Err(StoreError::Private(error));
+                }
                 Ok(Err(error)) => {
+                    if !error.is_not_found() {
+                        reason = "no server could be started";
+                    }
                     notes.push(with_causes(&error));
                     continue;
                 }
@@ -91,7 +110,7 @@ impl Store {
             (store.private, store.notes) = (Some(server), notes);
             return Ok(store);
         }
-        notes.push("there is no server to start, so the index is in memory".to_owned());
+        notes.push(format!("{reason}, so the index is in memory"));
         Ok(Self { notes, ..Self::memory(fleet, tag) })
     }
 
@@ -165,6 +184,13 @@ impl Store {
     #[must_use]
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// Of how many blocks [`close`](Self::close) would remove keys. `None` where none have to be:
+    /// in memory, and on a private server, which goes as a whole.
+    #[must_use]
+    pub fn blocks_to_remove(&self) -> Option<usize> {
+        (self.client.is_some() && self.private.is_none()).then(|| self.written.len())
     }
 
     pub(crate) fn client(&self) -> Option<&Client> {
@@ -261,8 +287,8 @@ pub enum StoreError {
     /// The server failed.
     #[error("the server cannot be used")]
     Server(#[source] respire::Error),
-    /// The private server could not be cleared away.
-    #[error("the private server was stopped, but not cleared away")]
+    /// The private server's start was given up, or it could not be cleared away.
+    #[error("the private server is stopped")]
     Private(#[source] LocalServerError),
 }
 
@@ -281,7 +307,8 @@ fn memory_config(fleet: FleetSize) -> InMemoryConfig {
 }
 
 /// The address and the database, without credentials.
-fn server_name(config: &Config) -> String {
+#[must_use]
+pub fn server_name(config: &Config) -> String {
     match config.database() {
         0 => config.address().to_string(),
         database => format!("{}, database {database}", config.address()),

@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn respire(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_respire"));
-    command.arg("replay").args(args).env_remove("VALKEY_ADDR").stdin(Stdio::null());
+    command.arg("replay").args(args).stdin(Stdio::null());
+    command.env_remove("VALKEY_ADDR").env_remove("VALKEY_ENABLE_RDMA");
     command
 }
 
@@ -125,9 +126,7 @@ impl Running {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let script = format!("kill -{name} {id}");
-        assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
+        signal(self.child.id(), name);
     }
 
     /// Waits for its end, with standard input left open.
@@ -154,6 +153,11 @@ impl Running {
         self.stdin = None;
         self.wait()
     }
+}
+
+fn signal(process_id: u32, name: &str) {
+    let script = format!("kill -{name} {process_id}");
+    assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
 }
 
 impl Drop for Running {
@@ -239,7 +243,29 @@ fn auto_falls_back_to_memory_and_says_so() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(json(&output)["store"], "memory");
     let stderr = text(&output.stderr);
-    for expected in ["no `valkey-server` on PATH", "no `redis-server`", "the index is in memory"] {
+    for expected in [
+        "no `valkey-server` on PATH",
+        "no `redis-server`",
+        "there is no server to start, so the index is in memory",
+    ] {
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+}
+
+#[test]
+fn auto_tells_a_server_that_fails_from_one_that_is_missing() {
+    let programs = TempDir::new().unwrap();
+    write_program("valkey-server", "exit 3", programs.path());
+    link_program("sh", programs.path());
+    let mut command = respire(&["--limit", "50", "--json"]);
+    let output = command.env("PATH", programs.path()).output().unwrap();
+    assert_eq!(json(&output)["store"], "memory");
+    let stderr = text(&output.stderr);
+    for expected in [
+        "`valkey-server` ended at its start (exit status: 3) and said nothing\n",
+        "no `redis-server`",
+        "no server could be started, so the index is in memory",
+    ] {
         assert!(stderr.contains(expected), "{stderr}");
     }
 }
@@ -252,7 +278,27 @@ fn auto_prefers_the_address_in_valkey_addr() {
     let output = command.env("VALKEY_ADDR", &address).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(json(&output)["store"], *address);
+    let note = format!("store: VALKEY_ADDR, {address}\n");
+    assert!(text(&output.stderr).contains(&note), "{output:?}");
     assert_eq!(server.keys(), [""; 0]);
+}
+
+#[test]
+fn a_variable_that_cannot_be_followed_is_an_error_and_not_passed_over() {
+    use std::os::unix::ffi::OsStrExt;
+    let not_text = std::ffi::OsStr::from_bytes(b"host\xff:6379");
+    for (name, value, reason) in [
+        ("VALKEY_ADDR", not_text, "VALKEY_ADDR"),
+        ("VALKEY_ENABLE_RDMA", "true".as_ref(), "RDMA is not available yet"),
+        ("VALKEY_ENABLE_RDMA", "perhaps".as_ref(), "VALKEY_ENABLE_RDMA"),
+    ] {
+        let output = respire(&["--limit", "1"]).env(name, value).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(text(&output.stderr).contains(reason), "{output:?}");
+        // A store that was chosen asks no variable.
+        let mut command = respire(&["--limit", "1", "--store", "memory"]);
+        assert_eq!(command.env(name, value).output().unwrap().status.code(), Some(0));
+    }
 }
 
 #[test]
@@ -289,8 +335,12 @@ fn a_wrong_line_is_reported_with_its_number_and_the_keys_are_removed() {
     let server = Server::start(Flavour::Valkey);
     let good = line(0, &[1, 2, 3]);
     for (wrong, reason) in [
-        ("{\"timestamp\": 1\n", "line 3: EOF while parsing an object (column 15)"),
-        (&line(0, &[])[..], "line 3: `hash_ids` is empty"),
+        (
+            "{\"timestamp\": 1\n",
+            "standard input: the trace cannot be replayed: \
+             line 3: EOF while parsing an object (column 15)\n",
+        ),
+        (&line(0, &[])[..], "line 3: `hash_ids` is empty\n"),
     ] {
         let running = Running::start(
             &["--store", &server.url()],
@@ -326,13 +376,40 @@ fn a_trace_may_come_from_a_file_or_from_standard_input() {
 }
 
 #[test]
-fn a_trace_that_is_missing_or_empty_is_an_error() {
-    let output = run(&["--store", "memory", "--trace", "no/such/trace.jsonl"]);
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(text(&output.stderr).contains("the trace cannot be opened"), "{output:?}");
-    let output = Running::start(&["--store", "memory"], &[]).finish();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(text(&output.stderr).contains("the trace holds no request"), "{output:?}");
+fn a_trace_may_come_through_a_named_pipe() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let trace = path.to_str().unwrap();
+    let mut command = respire(&["--store", "memory", "--json", "--trace", trace]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Opening it waits until the replay has opened it as well.
+    let lines = [line(0, &[1, 2]), line(1000, &[1, 2])];
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .write_all(lines.concat().as_bytes())
+        .unwrap();
+    let output = Running { child, stdin: None }.wait();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(json(&output)["requests"], 2);
+}
+
+#[test]
+fn a_trace_that_is_missing_or_empty_is_an_error_with_its_name() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let empty = file.path().to_str().unwrap();
+    for (trace, reason) in [
+        ("no/such/trace.jsonl", "no/such/trace.jsonl: the trace cannot be opened".to_owned()),
+        ("/", "/: the trace cannot be opened: is a directory".to_owned()),
+        (empty, format!("{empty}: the trace holds no request")),
+        ("-", "standard input: the trace holds no request".to_owned()),
+    ] {
+        let output = run(&["--store", "memory", "--trace", trace]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(text(&output.stderr).contains(&reason), "{output:?}");
+    }
 }
 
 #[test]
@@ -393,6 +470,8 @@ fn an_interrupt_removes_the_keys_while_the_trace_is_silent() {
             running.signal(signal);
             let output = running.wait();
             assert_eq!(output.status.code(), Some(code), "{output:?}");
+            let notice = "removing the keys of 3 blocks; press again to leave them\n";
+            assert!(text(&output.stderr).contains(notice), "{output:?}");
             assert_eq!(server.keys(), ["theirs"]);
             assert_eq!(text(&output.stdout), "");
         }
@@ -414,6 +493,56 @@ fn an_interrupt_removes_the_keys_in_the_midst_of_work() {
         assert_eq!(output.status.code(), Some(130), "{output:?}");
         assert_eq!(server.keys(), [""; 0]);
     }
+}
+
+#[test]
+fn a_second_interrupt_leaves_the_keys_and_says_whose_they_are() {
+    let server = Server::start(Flavour::Valkey);
+    let mut running = Running::start(&["--store", &server.url()], &[line(0, &[1, 2, 3])]);
+    server.wait_for_keys(6);
+    let fields = |key: &str| {
+        let command = respire::Command::new("HKEYS").arg(key);
+        let fields: Vec<String> = server.runtime.block_on(server.client().query(command)).unwrap();
+        fields.concat()
+    };
+    let key = server.keys().into_iter().find(|key| !key.starts_with("engine:")).unwrap();
+    let field = fields(&key);
+
+    // A server that does not answer holds the removal up.
+    signal(server.server.process_id().unwrap(), "STOP");
+    running.signal("INT");
+    let mut stderr = BufReader::new(running.child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.contains("interrupted: removing the keys of 3 blocks; press again"), "{line}");
+    running.signal("INT");
+    assert_eq!(running.wait_status().code(), Some(130));
+    line.clear();
+    stderr.read_line(&mut line).unwrap();
+    let (_, pods) = line.trim_end().rsplit_once(' ').unwrap();
+    assert!(line.contains("may still hold keys") && pods.starts_with("replay-"), "{line}");
+    assert!(field.contains(pods.strip_suffix('*').unwrap()), "{field} is not of {pods}");
+    signal(server.server.process_id().unwrap(), "CONT");
+}
+
+#[test]
+fn an_interrupt_ends_the_start_of_a_private_server_at_once() {
+    let (programs, scratch) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    write_program("valkey-server", "exec sleep 1000", programs.path());
+    for name in ["sh", "sleep", "rm"] {
+        link_program(name, programs.path());
+    }
+    let mut command = respire(&[]);
+    command.env("PATH", programs.path()).env("TMPDIR", scratch.path());
+    let running = Running::spawn(command, &[line(0, &[1, 2, 3])]);
+    wait_until("the private server", || fs::read_dir(scratch.path()).unwrap().count() == 1);
+    let began = Instant::now();
+    running.signal("INT");
+    let output = running.wait();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(text(&output.stderr).contains("interrupted"), "{output:?}");
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
 }
 
 #[test]
@@ -486,6 +615,15 @@ fn a_reader_that_has_gone_is_no_error() {
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         assert!(!text(&output.stderr).contains("panicked"), "{output:?}");
     }
+}
+
+/// Puts a shell script in the place of a program. Another process writes it: a file that another
+/// thread's child has inherited open for writing cannot be run.
+fn write_program(name: &str, lines: &str, directory: &Path) {
+    let write = r#"printf '#!/bin/sh\n%s\n' "$1" > "$2" && chmod 700 "$2""#;
+    let mut command = Command::new("sh");
+    command.args(["-c", write, "sh", lines]).arg(directory.join(name));
+    assert!(command.status().unwrap().success());
 }
 
 /// Makes the program, as it is found on PATH, available in `directory` alone.
