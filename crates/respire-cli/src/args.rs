@@ -87,19 +87,36 @@ pub(crate) struct ReplayArgs {
 const AFTER_HELP: &str = "\
 A trace has one JSON object a line: `timestamp` (ms), `input_length` and
 `output_length` (tokens), `hash_ids` (of the prompt's blocks of 512 tokens).
+The generated workload resembles a production trace and is none: its figures
+are not those of any trace.
 
 The store `auto` is the server that VALKEY_ADDR names; without one, a private
 valkey-server or redis-server from PATH; without either, memory. A server's keys
-that the replay creates are removed at its end, on Ctrl-C too.
+that the replay creates are removed at its end, on Ctrl-C too; a second Ctrl-C
+leaves them, and names the pods that they belong to.
 
 The route `index` takes the pod with the shortest estimated time to first token,
 by the prefixes that the index knows; `load` the one with the shortest queue.
+
+What the rows of the report mean:
+  block hit rate       Simulated: the blocks of the longest prefix that the
+                       chosen pod holds when a request arrives, over all blocks.
+  time to first token  Simulated: the wait for the requests before it on its
+                       pod, then its uncached tokens at the prefill rate. A pod
+                       works off one request after the other, without batches;
+                       the network and the lookup count nothing.
+  blocks added         Stored by the pods and told to the index.
+  blocks evicted       Dropped by the pods and told to the index.
+  lookup               Measured: from the question to the index's answer.
+  false hits           Blocks that the index claimed for a pod without them.
+  missed blocks        Blocks of a pod that the index did not know.
 
 Every answer of the index is checked, for every pod. With --writers, lookups may
 be behind the pods; then all that the index holds is checked at the end.
 
 Exit status: 0 if the index was right; 1 if it was not (false hits or missed
-blocks), or if the replay failed; 2 for a wrong command line; 130 after Ctrl-C.";
+blocks), or if the replay failed; 2 for a wrong command line; 130 after Ctrl-C,
+143 after SIGTERM, 129 after SIGHUP.";
 
 impl ReplayArgs {
     pub(crate) fn source(&self) -> Source {

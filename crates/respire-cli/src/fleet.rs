@@ -8,7 +8,7 @@ use crate::keys::Keys;
 use crate::pod::{Capacity, Pod};
 
 /// What an index has to be large enough for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FleetSize {
     /// How many pods.
     pub pods: usize,

@@ -13,6 +13,15 @@ pub enum Capacity {
     Unlimited,
 }
 
+impl std::fmt::Display for Capacity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Blocks(blocks) => blocks.fmt(f),
+            Self::Unlimited => f.write_str("unlimited"),
+        }
+    }
+}
+
 impl std::str::FromStr for Capacity {
     type Err = String;
 

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dump;
 use crate::fleet::Fleet;
-use crate::report::{Report, Tally};
+use crate::report::{Report, Setting, Tally};
 use crate::route::{Route, Router};
 use crate::source::ReadAhead;
 use crate::store::{Store, StoreError};
@@ -92,7 +92,8 @@ pub async fn run(
     }
     outcome?;
     let tally = replay.tally;
-    tally.report(store.name(), options.route).ok_or(ReplayError::NoRequests)
+    let setting = Setting { fleet: store.fleet(), options: *options };
+    tally.report(store.name(), setting).ok_or(ReplayError::NoRequests)
 }
 
 /// The state of a replay under way.

@@ -5,14 +5,17 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Serialize, Serializer};
 
+use crate::fleet::FleetSize;
 use crate::oracle::Verdict;
 use crate::pod::CacheEvent;
+use crate::replay::Options;
 use crate::route::Route;
 use crate::stats::{mean, nearest_rank};
 use crate::trace::Request;
 
-/// The result of a replay. As JSON it is one object with the fields as they stand here, and with
-/// numbers that are not rounded; `Display` is a table with numbers that are.
+/// The result of a replay. As JSON it is one object with the fields as they stand here but for the
+/// [`setting`](Self::setting), and with numbers that are not rounded; `Display` is a table with
+/// numbers that are.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Requests replayed.
@@ -40,6 +43,18 @@ pub struct Report {
     pub false_hits: u64,
     /// The oracle: what pods held and the index did not know, in blocks.
     pub missed_blocks: u64,
+    /// What was simulated. It stands in the table alone: who reads the JSON has given it.
+    #[serde(skip)]
+    pub setting: Setting,
+}
+
+/// What a replay has simulated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Setting {
+    /// How many pods of which capacity.
+    pub fleet: FleetSize,
+    /// By what pods were chosen and how fast they were.
+    pub options: Options,
 }
 
 /// Simulated time to first token, in seconds. Percentiles are nearest-rank.
@@ -75,7 +90,7 @@ pub struct LookupTime {
 
 /// What is counted and measured while a replay runs.
 ///
-/// Every time is kept, 16 bytes a request, so that percentiles are exact.
+/// Every time is kept, 24 bytes a request, so that percentiles are exact.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) blocks: u64,
@@ -107,7 +122,7 @@ impl Tally {
     }
 
     /// Sums up; `None` when there was no request.
-    pub(crate) fn report(mut self, store: &str, route: Route) -> Option<Report> {
+    pub(crate) fn report(mut self, store: &str, setting: Setting) -> Option<Report> {
         self.ttft_s.sort_unstable_by(f64::total_cmp);
         self.lookups.sort_unstable();
         let lookup_us =
@@ -133,9 +148,10 @@ impl Tally {
                 p999: lookup_us(0.999)?,
             },
             store: store.to_owned(),
-            route,
+            route: setting.options.route,
             false_hits: self.verdict.false_hits,
             missed_blocks: self.verdict.missed_blocks,
+            setting,
         })
     }
 }
@@ -153,17 +169,26 @@ impl Report {
         serde_json::to_string(self).expect("a report is text and numbers under fixed names")
     }
 
-    fn rows(&self) -> [(&'static str, String); 15] {
+    fn rows(&self) -> [(&'static str, String); 19] {
         let ttft = &self.ttft_s;
         let lookup = &self.lookup_us;
         let RequestsPerPod { min, max } = self.requests_per_pod;
+        let Setting { fleet, options } = &self.setting;
+        let writers = match options.writers {
+            None => "none: every lookup checked".to_owned(),
+            Some(n) => format!("{n}: checked at the end"),
+        };
         [
             ("store", self.store.clone()),
             ("route", self.route.name().to_owned()),
+            ("pods", fleet.pods.to_string()),
+            ("capacity of a pod", format!("{} blocks", fleet.capacity)),
+            ("prefill rate of a pod", format!("{} tokens/s", options.prefill_rate)),
+            ("writers", writers),
             ("requests", self.requests.to_string()),
             ("requests per pod", format!("{min} to {max}")),
             ("blocks", self.blocks.to_string()),
-            ("block hit rate", format!("{:.2} %", 100.0 * self.block_hit_rate)),
+            ("block hit rate (simulated)", format!("{:.2} %", 100.0 * self.block_hit_rate)),
             ("time to first token, mean (simulated)", format!("{:.3} s", ttft.mean)),
             ("time to first token, p50", format!("{:.3} s", ttft.p50)),
             ("time to first token, p90", format!("{:.3} s", ttft.p90)),

@@ -2,6 +2,11 @@ use serde_json::{Value, json};
 
 use super::*;
 
+fn setting(route: Route) -> Setting {
+    let fleet = FleetSize { pods: 3, capacity: "70".parse().unwrap() };
+    Setting { fleet, options: Options { route, prefill_rate: 8000.5, writers: None } }
+}
+
 fn tally() -> Tally {
     Tally {
         blocks: 7,
@@ -17,7 +22,7 @@ fn tally() -> Tally {
 
 #[test]
 fn json_is_one_line_with_exactly_the_documented_fields_unrounded() {
-    let report = tally().report("memory", Route::RoundRobin).unwrap();
+    let report = tally().report("memory", setting(Route::RoundRobin)).unwrap();
     let json = report.to_json();
     assert!(!json.contains('\n'));
     let value: Value = serde_json::from_str(&json).unwrap();
@@ -41,23 +46,34 @@ fn json_is_one_line_with_exactly_the_documented_fields_unrounded() {
 
 #[test]
 fn a_report_needs_a_request() {
-    assert_eq!(Tally::default().report("memory", Route::Index), None);
+    assert_eq!(Tally::default().report("memory", setting(Route::Index)), None);
 }
 
 #[test]
 fn a_report_is_clean_only_when_both_counters_are_zero() {
     for (false_hits, missed_blocks, clean) in [(0, 0, true), (1, 0, false), (0, 1, false)] {
         let verdict = Verdict { false_hits, missed_blocks };
-        let report = Tally { verdict, ..tally() }.report("memory", Route::Index).unwrap();
+        let report = Tally { verdict, ..tally() }.report("memory", setting(Route::Index)).unwrap();
         assert_eq!(report.is_clean(), clean);
     }
 }
 
 #[test]
-fn the_table_shows_every_figure() {
-    let table = tally().report("memory", Route::Load).unwrap().to_string();
+fn the_table_shows_every_figure_and_what_was_simulated() {
+    let mut report = tally().report("memory", setting(Route::Load)).unwrap();
+    let table = report.to_string();
     for text in ["memory", "load", "28.57 %", "0.200 s", "0 to 2", "2.0 µs", "3.0 / 3.0 µs"] {
         assert!(table.contains(text), "{text} in\n{table}");
     }
-    assert_eq!(table.lines().count(), 17, "\n{table}");
+    for text in ["70 blocks", "8000.5 tokens/s", "every lookup checked"] {
+        assert!(table.contains(text), "{text} in\n{table}");
+    }
+    assert_eq!(table.lines().count(), 21, "\n{table}");
+
+    report.setting.options.writers = std::num::NonZeroUsize::new(4);
+    report.setting.fleet.capacity = "unlimited".parse().unwrap();
+    let table = report.to_string();
+    for text in ["4: checked at the end", "unlimited blocks"] {
+        assert!(table.contains(text), "{text} in\n{table}");
+    }
 }
