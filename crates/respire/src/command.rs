@@ -131,13 +131,9 @@ impl Pipeline {
     /// When `args` is empty: there is no such command.
     pub fn command<A: AsRef<[u8]>>(&mut self, args: &[A]) -> &mut Self {
         assert!(!args.is_empty(), "a command has a name");
-        let start = self.bytes.len();
-        encode::command(&mut self.bytes, args);
-        let encoded = &self.bytes[start..];
-        // The array header ends with the first line feed.
-        let body = encoded.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let verdict = self.transaction.check_next(&encoded[body..]);
+        let verdict = self.transaction.check_next(args.iter().map(AsRef::as_ref));
         self.refused = self.refused.or(verdict.err());
+        encode::command(&mut self.bytes, args);
         self.commands += 1;
         self
     }
@@ -153,7 +149,7 @@ impl Pipeline {
     }
 
     fn admit(&mut self, body: &[u8]) {
-        let verdict = self.transaction.check_next(body);
+        let verdict = self.transaction.check_next(words(body));
         self.refused = self.refused.or(verdict.err());
     }
 
@@ -255,12 +251,14 @@ struct Transaction {
 
 impl Transaction {
     fn check_single(mut self, body: &[u8]) -> Result<(), &'static str> {
-        self.check_next(body)?;
+        self.check_next(words(body))?;
         self.check_end()
     }
 
-    fn check_next(&mut self, body: &[u8]) -> Result<(), &'static str> {
-        let mut words = words(body);
+    fn check_next<'a>(
+        &mut self,
+        mut words: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), &'static str> {
         let name = words.next().unwrap_or_default();
         // The longest name that matters has 12 bytes.
         let mut upper = [0_u8; 12];

@@ -249,9 +249,9 @@ impl Receiving {
         caller: Option<RequestId>,
     ) -> Result<(), Error> {
         let broken = loop {
-            match self.decoder.decode(&mut self.received) {
-                Ok(Some(frame)) => self.frames.push(frame),
-                Ok(None) => break None,
+            match self.decoder.decode_batch(&mut self.received) {
+                Ok(batch) if batch.is_empty() => break None,
+                Ok(batch) => self.frames.extend(batch),
                 Err(error) => break Some(error),
             }
         };
