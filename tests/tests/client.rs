@@ -396,6 +396,84 @@ async fn a_user_without_a_password_logs_in_with_an_empty_one() {
     }
 }
 
+/// Enough requests, one after the other, for the next one to be sent and received by its own task.
+async fn one_at_a_time(client: &Client) {
+    for at in 0..20_u32 {
+        let echoed: u32 = client.query(Command::new("ECHO").arg(at)).await.unwrap();
+        assert_eq!(echoed, at);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_future_that_is_held_and_not_polled_holds_up_nobody() {
+    everywhere(async |client, name| {
+        for round in 0..20_u32 {
+            one_at_a_time(&client).await;
+            let mut held = Box::pin(client.query::<u32>(Command::new("ECHO").arg(round)));
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(held.as_mut().poll(cx)));
+            let early = polled.await;
+            let other = tokio::time::timeout(
+                Duration::from_secs(20),
+                client.query::<String>(Command::new("ECHO").arg("other")),
+            );
+            assert_eq!(other.await.expect("it hangs").unwrap(), "other", "{name}");
+            if round % 2 == 0 && early.is_pending() {
+                assert_eq!(held.await.unwrap(), round, "{name}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lone_requests_and_bursts_in_turn_get_their_own_replies() {
+    everywhere(async |client, name| {
+        for round in 0..100_u32 {
+            one_at_a_time(&client).await;
+            let burst: Vec<_> = (0..round % 7)
+                .map(|at| {
+                    let client = client.clone();
+                    tokio::spawn(async move {
+                        let nonce = format!("{round}.{at}");
+                        let request = client.query::<String>(Command::new("ECHO").arg(&nonce));
+                        if at % 3 == 1 {
+                            let patience = Duration::from_micros(u64::from(at * round));
+                            let _ = tokio::time::timeout(patience, request).await;
+                            return;
+                        }
+                        assert_eq!(request.await.unwrap(), nonce);
+                    })
+                })
+                .collect();
+            for task in burst {
+                task.await.unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lone_request_is_ended_by_its_deadline_and_by_the_server() {
+    for flavour in Flavour::ALL {
+        let mut server = server(flavour, &[]);
+        let client = Client::connect(&server.url()).await.unwrap();
+        one_at_a_time(&client).await;
+        let slow = || {
+            Command::new("EVAL").arg("local s = 0 for i = 1, 3e7 do s = s + i end return s").arg(0)
+        };
+        let hasty = client.with_command_timeout(Some(Duration::from_millis(20)));
+        assert!(hasty.execute(slow()).await.unwrap_err().is_timeout());
+        one_at_a_time(&client).await;
+        let patient = client.clone();
+        let request = tokio::spawn(async move { patient.execute(slow()).await });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        server.kill();
+        let error = request.await.unwrap().unwrap_err();
+        assert!(error.is_closed() && error.send_state() == SendState::MaybeSent, "{error:?}");
+    }
+}
+
 #[tokio::test]
 async fn debug_shows_nothing_that_was_sent() {
     let server = server(Flavour::Valkey, &[]);

@@ -215,3 +215,70 @@ async fn a_runtime_that_shuts_down_ends_what_waits() {
     let error = pending.await.unwrap_err();
     assert!(error.is_closed() && error.to_string().contains("runtime"), "{error}");
 }
+
+/// A peer that answers each command with its last word until the test ends.
+fn echo(mut peer: DuplexStream) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            let words = command(&mut peer).await;
+            let reply = format!("+{}\r\n", words.last().unwrap());
+            if peer.write_all(reply.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+async fn one_at_a_time(connection: &Arc<Connection>) {
+    for at in 0..=ALONE_STREAK + 2 {
+        let key = at.to_string();
+        assert_eq!(text(connection.submit(&get(&key), None).unwrap().await.unwrap()), [key]);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_alone_is_received_by_its_caller_and_others_by_the_driver() {
+    let (connection, peer, _driver) = connected(1 << 16).await;
+    let _peer = echo(peer);
+    one_at_a_time(&connection).await;
+    let lone = connection.submit(&get("lone"), None).unwrap();
+    assert!(matches!(connection.state().receiver, Receiver::Caller(_)));
+    let second = connection.submit(&get("second"), None).unwrap();
+    assert_eq!(connection.state().receiver, Receiver::Driver);
+    // The first one has not been polled, so that its bytes are still to be sent; the second one's go after them.
+    let (lone, second) = tokio::join!(lone, second);
+    assert_eq!(text(lone.unwrap()), ["lone"]);
+    assert_eq!(text(second.unwrap()), ["second"]);
+}
+
+#[tokio::test]
+async fn roles_come_back_from_a_request_that_is_dropped() {
+    let (connection, peer, _driver) = connected(1 << 16).await;
+    let _peer = echo(peer);
+    for poll in [false, true] {
+        one_at_a_time(&connection).await;
+        let mut lone = Box::pin(connection.submit(&get("dropped"), None).unwrap());
+        if poll {
+            let polled =
+                std::future::poll_fn(|cx| Poll::Ready(lone.as_mut().poll(cx).is_pending()));
+            assert!(polled.await);
+        }
+        drop(lone);
+        {
+            let state = connection.state();
+            assert!(!state.sending && state.receiver == Receiver::Driver);
+        }
+        let next = connection.submit(&get("next"), None).unwrap();
+        assert_eq!(text(next.await.unwrap()), ["next"]);
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_connection_is_noticed_after_its_last_caller_is_done() {
+    let (connection, peer, _driver) = connected(1 << 16).await;
+    let peer = echo(peer);
+    one_at_a_time(&connection).await;
+    assert_eq!(connection.state().receiver, Receiver::Nobody);
+    peer.abort();
+    tokio::time::timeout(Duration::from_secs(20), connection.finished()).await.expect("it hangs");
+}
