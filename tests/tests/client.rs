@@ -399,7 +399,8 @@ async fn a_user_without_a_password_logs_in_with_an_empty_one() {
 /// Enough requests, one after the other, for the next one to be sent and received by its own task.
 async fn one_at_a_time(client: &Client) {
     for at in 0..20_u32 {
-        let echoed: u32 = client.query(Command::new("ECHO").arg(at)).await.unwrap();
+        let echoed: u32 =
+            client.query(Command::new("ECHO").arg(at)).await.expect("the server answers");
         assert_eq!(echoed, at);
     }
 }
