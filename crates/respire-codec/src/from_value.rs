@@ -8,7 +8,8 @@ use bytes::Bytes;
 use crate::error::{Found, ValueError};
 use crate::number::{parse_double, parse_integer};
 use crate::owned::OwnedValue;
-use crate::value::{Kind, Seq, Value, ValueRef};
+use crate::seq::Seq;
+use crate::value::{Kind, Value, ValueRef};
 
 /// Types that a value can be read as.
 ///

@@ -83,6 +83,7 @@
 extern crate alloc;
 
 mod batch;
+mod build;
 #[cfg(feature = "tokio-util")]
 mod codec;
 mod decode;
@@ -95,6 +96,7 @@ mod number;
 mod owned;
 mod scalar;
 mod scan;
+mod seq;
 mod tape;
 mod value;
 mod walk;
@@ -109,5 +111,6 @@ pub use from_value::FromValue;
 pub use limits::Limits;
 pub use owned::{Attributed, OwnedValue, Pairs, Values};
 pub use scalar::{BigNumber, Double, Verbatim};
-pub use value::{Attributes, Chunks, Kind, Map, NullForm, Seq, Value, ValueRef};
+pub use seq::{Attributes, Chunks, Map, Seq};
+pub use value::{Kind, NullForm, Value, ValueRef};
 pub use walk::{Visit, Visitor};

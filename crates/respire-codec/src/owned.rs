@@ -4,8 +4,9 @@ use core::ops::Deref;
 
 use bytes::Bytes;
 
+use crate::build::{Branch, Builder};
 use crate::scalar::{BigNumber, Double, Verbatim};
-use crate::value::{Kind, Value, ValueRef};
+use crate::value::{Kind, Value};
 use crate::walk::{self, Event, Scalar};
 
 /// A value as a tree of its own.
@@ -365,146 +366,6 @@ from! {
     &str => |text: &str| OwnedValue::BulkString(Bytes::copy_from_slice(text.as_bytes()));
     &[u8] => |text: &[u8]| OwnedValue::BulkString(Bytes::copy_from_slice(text));
     Vec<OwnedValue> => |values: Vec<OwnedValue>| OwnedValue::Array(Values(values));
-}
-
-/// What an open branch becomes when its last child is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Branch {
-    Kind(Kind),
-    Attributes,
-}
-
-/// A branch of a tree that is being built.
-#[derive(Debug)]
-struct Growing {
-    branch: Branch,
-    /// Children still to come; never 0.
-    missing: usize,
-    children: Vec<OwnedValue>,
-    /// What describes this branch; of attributes, those in front of them.
-    attributes: Vec<OwnedValue>,
-}
-
-/// Builds a tree from its values in wire order.
-#[derive(Debug, Default)]
-struct Builder {
-    open: Vec<Growing>,
-    /// What describes the next value: keys and values in turn.
-    attributes: Vec<OwnedValue>,
-    /// The root, when it is complete.
-    done: Option<OwnedValue>,
-}
-
-impl Builder {
-    /// Opens a branch that will have so many children, or appends it at once
-    /// when it has none.
-    fn begin(&mut self, branch: Branch, children: usize) {
-        match branch {
-            Branch::Attributes if children == 0 => {}
-            Branch::Kind(kind) if children == 0 => {
-                self.value(OwnedValue::aggregate(kind, Values::default()));
-            }
-            _ => self.open.push(Growing {
-                branch,
-                missing: children,
-                children: Vec::with_capacity(children),
-                attributes: core::mem::take(&mut self.attributes),
-            }),
-        }
-    }
-
-    /// Appends a value, and completes every branch that it is the last child of.
-    fn value(&mut self, mut value: OwnedValue) {
-        if !self.attributes.is_empty() {
-            value = described(core::mem::take(&mut self.attributes), value);
-        }
-        while let Some(branch) = self.open.last_mut() {
-            branch.children.push(value);
-            branch.missing -= 1;
-            if branch.missing > 0 {
-                return;
-            }
-            match self.close() {
-                Some(closed) => value = closed,
-                None => return,
-            }
-        }
-        self.done = Some(value);
-    }
-
-    /// Takes the innermost branch, which is complete, off the stack. Attributes
-    /// are kept for the value that they describe.
-    fn close(&mut self) -> Option<OwnedValue> {
-        let Growing { branch, children, mut attributes, .. } = self.open.pop()?;
-        match branch {
-            Branch::Attributes => {
-                attributes.extend(children);
-                self.attributes = attributes;
-                None
-            }
-            Branch::Kind(kind) => {
-                let value = OwnedValue::aggregate(kind, Values(children));
-                Some(if attributes.is_empty() { value } else { described(attributes, value) })
-            }
-        }
-    }
-}
-
-fn described(attributes: Vec<OwnedValue>, value: OwnedValue) -> OwnedValue {
-    OwnedValue::Attributed(Attributed::new(Pairs::flat(Values(attributes)), value))
-}
-
-impl ValueRef<'_> {
-    /// What is opened by the first node of this value, if it is no scalar.
-    fn branch(self) -> Option<Branch> {
-        match self.tag() {
-            b'|' => Some(Branch::Attributes),
-            b'$' => None,
-            _ if self.width() == 1 => None,
-            b'~' => Some(Branch::Kind(Kind::Set)),
-            b'%' => Some(Branch::Kind(Kind::Map)),
-            b'>' => Some(Branch::Kind(Kind::Push)),
-            _ => Some(Branch::Kind(Kind::Array)),
-        }
-    }
-}
-
-/// Copies a value out of its frame. Strings share the frame's memory.
-pub(crate) fn build(value: ValueRef<'_>) -> OwnedValue {
-    let mut builder = Builder::default();
-    let mut rest = value;
-    loop {
-        rest = match rest.branch() {
-            None => {
-                builder.value(scalar(rest));
-                rest.after()
-            }
-            Some(branch) => {
-                builder.begin(branch, rest.count() as usize);
-                rest.skip(2)
-            }
-        };
-        if let Some(done) = builder.done {
-            return done;
-        }
-    }
-}
-
-fn scalar(value: ValueRef<'_>) -> OwnedValue {
-    let share = |part| value.share(part);
-    match value.get() {
-        Value::BulkString(text) => OwnedValue::BulkString(share(text)),
-        Value::Integer(number) => OwnedValue::Integer(number),
-        Value::SimpleString(text) => OwnedValue::SimpleString(share(text)),
-        Value::SimpleError(text) => OwnedValue::SimpleError(share(text)),
-        Value::BulkError(text) => OwnedValue::BulkError(share(text)),
-        Value::StreamedString(chunks) => OwnedValue::BulkString(value.join(chunks)),
-        Value::Boolean(truth) => OwnedValue::Boolean(truth),
-        Value::Double(number) => OwnedValue::Double(number.map(share)),
-        Value::BigNumber(number) => OwnedValue::BigNumber(number.map(share)),
-        Value::VerbatimString(text) => OwnedValue::VerbatimString(text.map(share)),
-        _ => OwnedValue::Null,
-    }
 }
 
 /// The events of an owned value.
