@@ -33,6 +33,7 @@ macro_rules! index_suite {
             many_engine_keys_map_to_one_request_key
             one_engine_key_maps_to_many_request_keys
             uneven_numbers_of_keys_are_mapped_as_they_come
+            an_engine_key_that_is_named_twice_maps_to_both_in_order
             evicting_a_middle_block_leaves_its_neighbours
             a_mapping_stays_while_another_tier_is_held
             entries_of_several_groups_coexist
@@ -375,6 +376,18 @@ pub async fn uneven_numbers_of_keys_are_mapped_as_they_come(index: Shared) {
     assert_eq!(holders(&*index, 21).await, []);
     assert_eq!(holders(&*index, 22).await, []);
     assert_eq!(holders(&*index, 23).await, [gpu("pod1")]);
+}
+
+pub async fn an_engine_key_that_is_named_twice_maps_to_both_in_order(index: Shared) {
+    add(&*index, &[7, 8, 7], &[99, 55, 100], &[gpu("pod1")]).await;
+    // The last in the list, not in the dictionary.
+    assert_eq!(mapped(&*index, 7).await, Some(100));
+    assert_eq!(mapped(&*index, 8).await, Some(55));
+    evict(&*index, &[7], &[gpu("pod1")]).await;
+    assert_eq!(holders(&*index, 99).await, []);
+    assert_eq!(holders(&*index, 100).await, []);
+    assert_eq!(holders(&*index, 55).await, [gpu("pod1")]);
+    assert_eq!(mapped(&*index, 7).await, None);
 }
 
 pub async fn evicting_a_middle_block_leaves_its_neighbours(index: Shared) {

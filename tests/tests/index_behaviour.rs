@@ -175,6 +175,8 @@ async fn a_password_is_used_and_not_shown() {
 enum Call {
     Lookup(Vec<u64>, Vec<&'static str>),
     Add(Vec<u64>, bool, Vec<PodEntry>),
+    /// An engine key, one of its own, that is named twice for two request keys whose names sort the other way round.
+    AddTwice(u64, Vec<PodEntry>),
     Evict(Vec<u64>, KeyType, Vec<PodEntry>),
     RequestKey(u64),
     Clear(&'static str),
@@ -193,15 +195,16 @@ fn any_call() -> impl Strategy<Value = Call> {
             },
         )
     };
-    let keys = || prop::collection::vec(0..6_u64, 1..5);
+    let keys = |below: u64| prop::collection::vec(0..below, 1..5);
     let entries = || prop::collection::vec(entry(), 1..4);
     prop_oneof![
-        3 => (keys(), prop::collection::vec(pod(), 0..3)).prop_map(|(k, p)| Call::Lookup(k, p)),
-        4 => (keys(), any::<bool>(), entries()).prop_map(|(k, m, e)| Call::Add(k, m, e)),
-        3 => (keys(), any::<bool>(), entries()).prop_map(|(k, engine, e)| {
+        3 => (keys(11), prop::collection::vec(pod(), 0..3)).prop_map(|(k, p)| Call::Lookup(k, p)),
+        4 => (keys(6), any::<bool>(), entries()).prop_map(|(k, m, e)| Call::Add(k, m, e)),
+        2 => (6..8_u64, entries()).prop_map(|(k, e)| Call::AddTwice(k, e)),
+        3 => (keys(11), any::<bool>(), entries()).prop_map(|(k, engine, e)| {
             Call::Evict(k, if engine { KeyType::Engine } else { KeyType::Request }, e)
         }),
-        2 => (0..6_u64).prop_map(Call::RequestKey),
+        2 => (0..8_u64).prop_map(Call::RequestKey),
         1 => pod().prop_map(Call::Clear),
     ]
 }
@@ -226,6 +229,10 @@ async fn answer(index: &dyn Index, call: &Call) -> Result<String, IndexError> {
         Call::Add(keys, with_engine_keys, entries) => {
             let engine_keys = with_engine_keys.then(|| engine(keys));
             index.add(engine_keys.as_deref(), &hashes(keys.iter().copied()), entries).await?;
+            String::new()
+        }
+        Call::AddTwice(number, entries) => {
+            index.add(Some(&engine(&[*number, *number])), &hashes([9, 10]), entries).await?;
             String::new()
         }
         Call::Evict(keys, KeyType::Engine, entries) => {

@@ -40,11 +40,11 @@ impl IndexError {
     }
 
     pub(crate) fn invalid_hash(found: &[u8]) -> Self {
-        Kind::InvalidHash(String::from_utf8_lossy(found).into_owned()).into()
+        Kind::InvalidHash(excerpt(found)).into()
     }
 
     pub(crate) fn foreign_key(key: &[u8]) -> Self {
-        Kind::ForeignKey(String::from_utf8_lossy(key).into_owned()).into()
+        Kind::ForeignKey(excerpt(key)).into()
     }
 
     pub(crate) fn create(backend: &'static str, source: IndexError) -> Self {
@@ -101,7 +101,7 @@ impl fmt::Display for IndexError {
             Kind::EngineKeyNotFound(engine_key) => write!(f, "engine key not found: {engine_key}"),
             Kind::InvalidHash(found) => write!(f, "invalid hash format: {found}"),
             Kind::ForeignKey(key) => {
-                write!(f, "the key {key:?} is taken by something that is not the index's")
+                write!(f, "the key \"{key}\" is taken by something that is not the index's")
             }
             Kind::Config(_) => f.write_str("the configuration of the index cannot be used"),
             Kind::Create { backend, .. } => write!(f, "failed to create {backend} index"),
@@ -124,6 +124,19 @@ impl StdError for IndexError {
     }
 }
 
+/// The most bytes of somebody else's content that a text quotes.
+const EXCERPT_MAX: usize = 64;
+
+/// What is shown of bytes that somebody else has written: the start of them, nothing but printable ASCII.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    match bytes.get(..EXCERPT_MAX) {
+        Some(start) if start.len() < bytes.len() => {
+            format!("{}... ({} bytes)", start.escape_ascii(), bytes.len())
+        }
+        _ => bytes.escape_ascii().to_string(),
+    }
+}
+
 impl From<ConfigError> for IndexError {
     fn from(error: ConfigError) -> Self {
         Kind::Config(error).into()
@@ -133,5 +146,21 @@ impl From<ConfigError> for IndexError {
 impl From<Kind> for IndexError {
     fn from(kind: Kind) -> Self {
         Self { kind: Box::new(kind) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_have_written_is_quoted_in_part_and_escaped() {
+        let error = IndexError::invalid_hash(b"model@77");
+        assert_eq!(error.to_string(), "invalid hash format: model@77");
+        let error = IndexError::invalid_hash(b"\x1b[31m\n\xff\"");
+        assert_eq!(error.to_string(), r#"invalid hash format: \x1b[31m\n\xff\""#);
+        assert_eq!(excerpt(&[b'x'; 64]), "x".repeat(64));
+        let long = excerpt(&vec![b'\n'; 1 << 20]);
+        assert_eq!(long, format!("{}... (1048576 bytes)", r"\n".repeat(64)));
     }
 }

@@ -49,8 +49,8 @@ impl Lookup {
         self.keys.is_empty()
     }
 
-    /// Whether the walk went as far as there is something to find. When it was cut short, say by a deadline, what it
-    /// answers is right, but more blocks may be held.
+    /// Whether the walk went as far as there is something to find. It always did: a lookup that cannot go on, as when its
+    /// deadline passes, is an error today. Should it answer with what it has one day, this will say so.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
@@ -214,6 +214,15 @@ impl Walk {
         true
     }
 
+    /// Appends a position with the entries of the one before, which there is.
+    pub(crate) fn repeat(&mut self, key: BlockHash) {
+        let Some(last) = self.ends.len().checked_sub(1) else { return };
+        let start = last.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.ids.extend_from_within(start..self.ends[last]);
+        self.keys.push(key);
+        self.ends.push(self.ids.len());
+    }
+
     /// The answer of a walk that went to its end. Every id that was pushed is an index into `table`.
     pub(crate) fn finish(self, table: Arc<Vec<Arc<PodEntry>>>) -> Lookup {
         Lookup { keys: self.keys, ends: self.ends, ids: self.ids, table, complete: true }
@@ -312,6 +321,23 @@ mod tests {
         let (first, again) = (found.entries(0).next().unwrap(), found.entries(1).next().unwrap());
         assert!(Arc::ptr_eq(first, again));
         assert_eq!(found.to_map()[&BlockHash(101)], [PodEntry::new("a", "gpu")]);
+    }
+
+    #[test]
+    fn a_repeated_position_has_the_entries_of_the_one_before() {
+        let mut walk = Walk::default();
+        assert!(walk.push(BlockHash(1), [0]));
+        walk.repeat(BlockHash(2));
+        assert!(walk.push(BlockHash(3), [1, 0]));
+        walk.repeat(BlockHash(4));
+        walk.repeat(BlockHash(5));
+        // An id is met anew at the next position, whatever was repeated.
+        assert!(walk.push(BlockHash(6), [0, 1, 0]));
+        assert!(!walk.push(BlockHash(7), []));
+        let found = walk.finish(Arc::new(vec![entry("a", "gpu"), entry("b", "gpu")]));
+        let ids: Vec<&[u32]> = (0..found.len()).map(|at| found.ids_at(at)).collect();
+        assert_eq!(ids, [&[0][..], &[0], &[1, 0], &[1, 0], &[1, 0], &[0, 1]]);
+        assert_eq!(found.keys().len(), 6);
     }
 
     #[test]

@@ -2,11 +2,50 @@
 
 use std::ops::Range;
 
+use hashbrown::{HashMap, hash_map::Entry};
+use smallvec::SmallVec;
+
+use crate::BlockHash;
+
+/// An engine key of a call, and where the request keys stand that the call maps it to.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    pub(crate) engine_key: BlockHash,
+    /// One for each time that the engine key was named.
+    ranges: SmallVec<[Range<usize>; 1]>,
+}
+
+impl Mapping {
+    /// The positions of the request keys, in the order in which they are mapped.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = usize> {
+        self.ranges.iter().cloned().flatten()
+    }
+}
+
+/// What a call maps, one mapping for each distinct engine key, in the order in which they are first named.
+///
+/// An engine key that is named several times has one list of request keys, which grows with each.
+pub(crate) fn mappings(engine_keys: &[BlockHash], request_keys: usize) -> Vec<Mapping> {
+    let mut at: HashMap<BlockHash, usize> = HashMap::with_capacity(engine_keys.len());
+    let mut mappings: Vec<Mapping> = Vec::with_capacity(engine_keys.len());
+    for (engine, range) in mapped_positions(engine_keys.len(), request_keys) {
+        let engine_key = engine_keys[engine];
+        match at.entry(engine_key) {
+            Entry::Occupied(at) => mappings[*at.get()].ranges.push(range),
+            Entry::Vacant(vacant) => {
+                vacant.insert(mappings.len());
+                mappings.push(Mapping { engine_key, ranges: SmallVec::from_buf([range]) });
+            }
+        }
+    }
+    mappings
+}
+
 /// For each engine key, in order, the positions of the request keys that it maps to.
 ///
 /// With n the larger of the two numbers, engine key `i * engine_keys / n` maps to request key `i * request_keys / n`
 /// for every i below n. Nothing where either number is 0.
-pub(crate) fn mapped_positions(
+fn mapped_positions(
     engine_keys: usize,
     request_keys: usize,
 ) -> impl Iterator<Item = (usize, Range<usize>)> {
@@ -62,6 +101,18 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn an_engine_key_that_is_named_again_has_one_growing_list() {
+        let engine_keys = [7, 8, 7].map(BlockHash);
+        let mapped: Vec<_> = mappings(&engine_keys, 6)
+            .iter()
+            .map(|mapping| (mapping.engine_key.0, mapping.positions().collect::<Vec<_>>()))
+            .collect();
+        assert_eq!(mapped, [(7, vec![0, 1, 4, 5]), (8, vec![2, 3])]);
+        assert!(mappings(&engine_keys, 0).is_empty());
+        assert!(mappings(&[], 6).is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The index in this process's memory.
 
 use std::{
+    collections::HashSet,
     num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -12,7 +13,7 @@ use smallvec::SmallVec;
 
 use crate::{
     BlockHash, ConfigError, Index, IndexError, KeyType, Lookup, PodEntry, PodSet, lookup::Walk,
-    mapping::mapped_positions, memory::table::EntryTable,
+    mapping::mappings, memory::table::EntryTable,
 };
 
 mod table;
@@ -151,6 +152,13 @@ type Holders = SmallVec<[u32; 4]>;
 /// The request keys of one engine key, those of the latest mapping at the end.
 type Mapped = SmallVec<[BlockHash; 2]>;
 
+/// How many request keys an engine key keeps: what its latest mapping has and, up to so many, those of earlier ones. A
+/// block is mapped to a few, and by a few models.
+const MAPPED_MAX: usize = 1024;
+
+/// How many keys are searched one by one before a set is built for them.
+const SEARCHED_MAX: usize = 16;
+
 #[derive(Debug)]
 struct State {
     /// No value is empty.
@@ -210,13 +218,16 @@ impl State {
     }
 
     fn map(&mut self, engine_keys: &[BlockHash], request_keys: &[BlockHash]) {
-        for (engine, range) in mapped_positions(engine_keys.len(), request_keys.len()) {
-            let new = &request_keys[range];
+        for mapping in mappings(engine_keys, request_keys.len()) {
+            let new: Mapped = mapping.positions().map(|at| request_keys[at]).collect();
+            let is_new = membership(&new);
             let blocks = &self.blocks;
-            let mapped = self.engines.get_or_insert_mut(engine_keys[engine], Mapped::new);
+            let mapped = self.engines.get_or_insert_mut(mapping.engine_key, Mapped::new);
             // Earlier mappings are kept while there is something at their end, so that an eviction reaches it.
-            mapped.retain(|key| blocks.contains(key) && !new.contains(key));
-            mapped.extend_from_slice(new);
+            mapped.retain(|key| blocks.contains(key) && !is_new(key));
+            let room = MAPPED_MAX.saturating_sub(new.len());
+            mapped.drain(..mapped.len().saturating_sub(room));
+            mapped.extend_from_slice(&new);
         }
     }
 
@@ -247,6 +258,13 @@ impl State {
             !holders.is_empty()
         });
     }
+}
+
+/// Whether a key is one of these, in a time that does not grow with their number.
+fn membership(keys: &[BlockHash]) -> impl Fn(&BlockHash) -> bool {
+    let set: Option<HashSet<BlockHash>> =
+        (keys.len() > SEARCHED_MAX).then(|| keys.iter().copied().collect());
+    move |key| set.as_ref().map_or_else(|| keys.contains(key), |set| set.contains(key))
 }
 
 /// Takes the ids that a rule selects out of a key's holders.

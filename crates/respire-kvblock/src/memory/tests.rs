@@ -125,6 +125,30 @@ fn a_bound_of_zero_is_an_error_that_names_it() {
     assert_eq!(refused(1, 0).setting(), Some("inMemoryConfig.podCacheSize"));
 }
 
+#[tokio::test]
+async fn an_engine_key_keeps_a_bounded_list_and_all_of_its_latest_mapping() {
+    let index = InMemoryIndex::new(InMemoryConfig::default()).unwrap();
+    let pod = [PodEntry::new("a", "gpu")];
+    let engine = hashes([1]);
+    let kept = || index.state().engines.peek(&engine[0]).unwrap().to_vec();
+    let started = std::time::Instant::now();
+    for block in 0..20_000 {
+        index.add(Some(&engine), &hashes([block]), &pod).await.unwrap();
+    }
+    assert_eq!(kept(), hashes(20_000 - MAPPED_MAX as u64..20_000));
+    // A single call may map more, and its repetition takes no time that grows with the square.
+    let many = hashes(0..100_000);
+    for _ in 0..2 {
+        index.add(Some(&engine), &many, &pod).await.unwrap();
+    }
+    assert_eq!(kept(), many);
+    // Searched one by one, the last call alone takes ten thousand million comparisons.
+    assert!(started.elapsed() < std::time::Duration::from_secs(60));
+    index.evict(&engine, KeyType::Engine, &pod).await.unwrap();
+    assert!(index.lookup(&many[..1], &PodSet::all()).await.unwrap().is_empty());
+    assert!(index.request_key(engine[0]).await.unwrap_err().is_not_found());
+}
+
 /// The index as lists that are searched from end to end, the most recent last.
 #[derive(Debug, Default)]
 struct Model {
@@ -182,14 +206,13 @@ impl Model {
         }
         let n = engine_keys.len().max(keys.len());
         let mut new: Vec<(BlockHash, Vec<BlockHash>)> = Vec::new();
-        let mut last = None;
         for i in 0..n {
-            let (engine, key) = (i * engine_keys.len() / n, keys[i * keys.len() / n]);
-            if last != Some(engine) {
-                new.push((engine_keys[engine], Vec::new()));
-            }
-            last = Some(engine);
-            new.last_mut().unwrap().1.push(key);
+            let engine = engine_keys[i * engine_keys.len() / n];
+            let at = new.iter().position(|(other, _)| *other == engine).unwrap_or_else(|| {
+                new.push((engine, Vec::new()));
+                new.len() - 1
+            });
+            new[at].1.push(keys[i * keys.len() / n]);
         }
         for (engine, new) in new {
             if used(&mut self.engines, engine).is_none() {

@@ -1,9 +1,11 @@
 //! Clear: a scan of the whole database, one round trip a page.
 
+use std::collections::HashMap;
+
 use respire::{Command, Pipeline, Reply};
 
-use super::{ServerIndex, fields::CallFields, is_wrong_type, keys::Key, lookup::strings, refusal};
-use crate::{IndexError, PodSet};
+use super::{ServerIndex, check, is_wrong_type, keys::Key, lookup::strings};
+use crate::{IndexError, PodEntry};
 
 const CLEAR_FAILED: &str = "failed to clear the pod from the index";
 
@@ -18,8 +20,6 @@ impl ServerIndex {
     /// together. A scan returns every key that is there all along, and a field is only deleted by its own bytes, so that
     /// nothing else can be hit when keys come and go meanwhile.
     pub(super) async fn clear_by_scan(&self, pod_identifier: &str) -> Result<(), IndexError> {
-        let pods: PodSet = [pod_identifier].into_iter().collect();
-        let mut fields = CallFields::new(&self.fields, &pods);
         let mut scan = Scan::start(self).await?;
         let mut deletions: Vec<(Key, Vec<Vec<u8>>)> = Vec::new();
         loop {
@@ -38,21 +38,28 @@ impl ServerIndex {
             if pipeline.is_empty() {
                 return Ok(());
             }
-            let replies = self.send_to_clear(pipeline).await?;
+            let replies = self.send(CLEAR_FAILED, pipeline).await?;
             let (deleted, rest) = replies.split_at(deletions.len());
             for reply in deleted.iter().filter(|reply| !is_wrong_type(reply)) {
-                check(reply)?;
+                check(CLEAR_FAILED, reply)?;
             }
             let (found, next) = rest.split_at(scan.page.len());
             deletions.clear();
+            // A page's distinct fields, and whether each is the pod's. What lookups remember is left alone: a scan meets
+            // every field there is, and is not soon repeated.
+            let mut verdicts: HashMap<&[u8], bool> = HashMap::new();
             for (reply, &name) in found.iter().zip(&scan.page) {
                 // A name like ours on something else, or a hash that has been replaced since the scan.
                 if self.is_foreign(reply) {
                     continue;
                 }
-                let own =
-                    strings(reply).map_err(failed)?.filter(|field| fields.number(field).is_some());
-                let own: Vec<Vec<u8>> = own.map(<[u8]>::to_vec).collect();
+                let mut own = Vec::new();
+                for field in strings(reply).map_err(failed)? {
+                    let verdict = verdicts.entry(field);
+                    if *verdict.or_insert_with(|| names_pod(field, pod_identifier)) {
+                        own.push(field.to_vec());
+                    }
+                }
                 if !own.is_empty() {
                     deletions.push((name, own));
                 }
@@ -60,18 +67,14 @@ impl ServerIndex {
             scan.take_page(next.first())?;
         }
     }
-
-    async fn send_to_clear(&self, pipeline: Pipeline) -> Result<Vec<Reply>, IndexError> {
-        self.client.pipeline(pipeline).await.map_err(failed)
-    }
 }
 
 fn failed(error: respire::Error) -> IndexError {
     IndexError::client(CLEAR_FAILED, error)
 }
 
-fn check(reply: &Reply) -> Result<(), IndexError> {
-    refusal(reply).map_or(Ok(()), |error| Err(failed(error)))
+fn names_pod(field: &[u8], pod_identifier: &str) -> bool {
+    PodEntry::from_field(field).is_some_and(|entry| entry.pod_identifier == pod_identifier)
 }
 
 /// Where a scan of the database is.

@@ -1,24 +1,18 @@
 //! Evict: find the request keys, take the entries out, drop the mappings that are done with.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use respire::{Pipeline, Reply};
 
 use super::{
-    ServerIndex,
-    fields::CallFields,
-    is_wrong_type,
+    ServerIndex, check, is_wrong_type,
     keys::Key,
     lookup::strings,
-    refusal,
     scripts::{Call, PRUNE, rerun_unknown},
 };
-use crate::{BlockHash, IndexError, PodEntry, PodSet};
+use crate::{BlockHash, IndexError, PodEntry};
 
 const EVICT_FAILED: &str = "failed to evict from the index";
-
-/// How many fields of a hash are searched in one step. A hash with more is read whole instead.
-const SCAN_COUNT: &[u8] = b"4096";
 
 /// How many keys one call of the pruning script looks at, at least one group of them. While it runs the server does
 /// nothing else; between two calls it serves others.
@@ -43,16 +37,36 @@ impl ServerIndex {
     }
 
     /// The request keys of those engine keys that are mapped.
+    ///
+    /// An engine key that is no sorted set is asked for as the string that it was up to v0.8. One that is no string either
+    /// may have become a sorted set in between, and is asked for once more.
     async fn resolve(&self, engine_keys: &[BlockHash]) -> Result<Vec<Mapped>, IndexError> {
+        let (mut mapped, others) = self.resolve_sets(engine_keys).await?;
+        if !others.is_empty() {
+            let (of_older_form, others) = self.resolve_strings(&others).await?;
+            mapped.extend(of_older_form);
+            let (migrated, foreign) = self.resolve_sets(&others).await?;
+            mapped.extend(migrated);
+            foreign.iter().for_each(|_| self.count_wrong_type());
+        }
+        mapped.retain(|group| !group.request_keys.is_empty());
+        Ok(mapped)
+    }
+
+    /// The request keys of engine keys that are sorted sets, and the engine keys of another type.
+    async fn resolve_sets(
+        &self,
+        engine_keys: &[BlockHash],
+    ) -> Result<(Vec<Mapped>, Vec<BlockHash>), IndexError> {
         let mut pipeline = Pipeline::with_capacity(engine_keys.len() * 64);
         for &key in engine_keys {
             pipeline.command(&[b"ZRANGE", Key::engine(key).as_ref(), b"0", b"-1"]);
         }
-        let mut mapped = Vec::with_capacity(engine_keys.len());
-        let mut of_other_type = Vec::new();
-        for (reply, &engine_key) in self.send(pipeline).await?.iter().zip(engine_keys) {
+        let (mut mapped, mut others) = (Vec::with_capacity(engine_keys.len()), Vec::new());
+        let replies = self.send(EVICT_FAILED, pipeline).await?;
+        for (reply, &engine_key) in replies.iter().zip(engine_keys) {
             if is_wrong_type(reply) {
-                of_other_type.push(engine_key);
+                others.push(engine_key);
                 continue;
             }
             let members = strings(reply).map_err(failed)?;
@@ -60,100 +74,106 @@ impl ServerIndex {
             let request_keys = members.filter_map(BlockHash::from_decimal).collect();
             mapped.push(Mapped { engine_key, request_keys });
         }
-        mapped.extend(self.resolve_older(&of_other_type).await?);
-        mapped.retain(|group| !group.request_keys.is_empty());
-        Ok(mapped)
+        Ok((mapped, others))
     }
 
-    /// The request keys of engine keys that are strings, as they were up to v0.8.
-    async fn resolve_older(&self, engine_keys: &[BlockHash]) -> Result<Vec<Mapped>, IndexError> {
+    /// The request keys of engine keys that are strings, and the engine keys of another type.
+    async fn resolve_strings(
+        &self,
+        engine_keys: &[BlockHash],
+    ) -> Result<(Vec<Mapped>, Vec<BlockHash>), IndexError> {
         let mut pipeline = Pipeline::new();
         for &key in engine_keys {
             pipeline.command(&[b"GET", Key::engine(key).as_ref()]);
         }
-        let mut mapped = Vec::new();
-        for (reply, &engine_key) in self.send(pipeline).await?.iter().zip(engine_keys) {
-            if self.is_foreign(reply) {
+        let (mut mapped, mut others) = (Vec::new(), Vec::new());
+        let replies = self.send(EVICT_FAILED, pipeline).await?;
+        for (reply, &engine_key) in replies.iter().zip(engine_keys) {
+            if is_wrong_type(reply) {
+                others.push(engine_key);
                 continue;
             }
             let text: Option<&[u8]> = reply.parse().map_err(failed)?;
             let request_keys = text.and_then(BlockHash::from_decimal).into_iter().collect();
             mapped.push(Mapped { engine_key, request_keys });
         }
-        Ok(mapped)
+        Ok((mapped, others))
     }
 
     /// Takes entries out of request keys, in whatever spelling they are there, and drops the mappings that are done with.
     ///
-    /// The spellings that are known are deleted unseen. In the same round trip the server is asked for other fields that
-    /// name the pods: one that spells the same entry, say with an annotation of a later version, is deleted in a second.
+    /// The spellings that are known are deleted unseen. Where that removes another number of fields than there are entries,
+    /// the key is read: what spells one of them otherwise, say with an annotation of a later version, is deleted then.
     pub(super) async fn remove(
         &self,
         request_keys: &[BlockHash],
         entries: &[PodEntry],
         mapped: &[Mapped],
     ) -> Result<(), IndexError> {
-        let spellings: Vec<Vec<u8>> = entries.iter().flat_map(PodEntry::spellings).collect();
-        let pods: HashSet<&str> =
-            entries.iter().map(|entry| entry.pod_identifier.as_str()).collect();
-        let patterns: Vec<Vec<u8>> = pods.iter().map(|pod| pattern(pod)).collect();
-        let mut pipeline = Pipeline::new();
+        let entries: HashSet<&PodEntry> = entries.iter().collect();
+        let spellings: HashSet<Vec<u8>> =
+            entries.iter().flat_map(|entry| entry.spellings()).collect();
+        let field_bytes: usize = spellings.iter().map(|spelling| spelling.len() + 10).sum();
+        let mut pipeline = Pipeline::with_capacity(request_keys.len() * (field_bytes + 44));
         for &key in request_keys {
-            let name = Key::request(key);
-            push_deletion(&mut pipeline, &name, spellings.iter().map(Vec::as_slice));
-            for pattern in &patterns {
-                let name = name.as_ref();
-                pipeline.command(&[b"HSCAN", name, b"0", b"MATCH", pattern, b"COUNT", SCAN_COUNT]);
-            }
+            push_deletion(&mut pipeline, &Key::request(key), spellings.iter().map(Vec::as_slice));
         }
         let calls = prunings(mapped);
         let (replies, pruned) = self.send_and_call(pipeline, &calls).await?;
-
-        let selected: PodSet = pods.iter().copied().collect();
-        let mut fields = CallFields::new(&self.fields, &selected);
-        let mut left = Left::default();
-        for (replies, &key) in replies.chunks(1 + patterns.len()).zip(request_keys) {
-            let (deleted, found) = (&replies[0], &replies[1..]);
-            if self.is_foreign(deleted) {
+        let mut unread = Vec::new();
+        for (reply, &key) in replies.iter().zip(request_keys) {
+            if self.is_foreign(reply) {
                 continue;
             }
-            check(deleted)?;
-            // A key may be replaced by something else between two commands of a pipeline.
-            for reply in found.iter().filter(|reply| !is_wrong_type(reply)) {
-                left.scan(key, reply, &mut fields, entries)?;
+            let removed: usize = reply.parse().map_err(failed)?;
+            if removed != entries.len() {
+                unread.push(key);
             }
         }
-        pruned.and(self.remove_left(left, entries, fields, &calls).await)
+        pruned.and(self.remove_otherwise_spelt(&unread, &entries, &spellings, &calls).await)
     }
 
-    /// Deletes what was left after the known spellings.
-    async fn remove_left(
+    /// Deletes what spells one of the entries in a way that is not known beforehand.
+    ///
+    /// A known spelling that is found was added after its deletion, and stays.
+    async fn remove_otherwise_spelt(
         &self,
-        mut left: Left,
-        entries: &[PodEntry],
-        mut fields: CallFields<'_>,
+        request_keys: &[BlockHash],
+        entries: &HashSet<&PodEntry>,
+        spellings: &HashSet<Vec<u8>>,
         calls: &[Call],
     ) -> Result<(), IndexError> {
-        let mut pipeline = Pipeline::new();
-        for &key in &left.unread {
+        let mut pipeline = Pipeline::with_capacity(request_keys.len() * 44);
+        for &key in request_keys {
             pipeline.command(&[b"HKEYS", Key::request(key).as_ref()]);
         }
-        for (reply, key) in self.send(pipeline).await?.iter().zip(std::mem::take(&mut left.unread))
-        {
-            if !is_wrong_type(reply) {
-                left.take(key, strings(reply).map_err(failed)?, &mut fields, entries);
+        let replies = self.send(EVICT_FAILED, pipeline).await?;
+        // Decoded once a call: most keys have the same fields, few of which are to go.
+        let mut verdicts: HashMap<&[u8], bool> = HashMap::new();
+        let mut pipeline = Pipeline::new();
+        // A key may be replaced by something else between two commands.
+        let of_hashes = replies.iter().zip(request_keys).filter(|(reply, _)| !is_wrong_type(reply));
+        for (reply, &key) in of_hashes {
+            let mut fields: Vec<&[u8]> = Vec::new();
+            for field in strings(reply).map_err(failed)? {
+                let goes = || {
+                    !spellings.contains(field)
+                        && PodEntry::from_field(field).is_some_and(|entry| entries.contains(&entry))
+                };
+                if *verdicts.entry(field).or_insert_with(goes) {
+                    fields.push(field);
+                }
+            }
+            if !fields.is_empty() {
+                push_deletion(&mut pipeline, &Key::request(key), fields.into_iter());
             }
         }
-        if left.fields.is_empty() {
+        if pipeline.is_empty() {
             return Ok(());
-        }
-        let mut pipeline = Pipeline::new();
-        for (key, fields) in &left.fields {
-            push_deletion(&mut pipeline, &Key::request(*key), fields.iter().map(Vec::as_slice));
         }
         let (replies, pruned) = self.send_and_call(pipeline, calls).await?;
         for reply in replies.iter().filter(|reply| !is_wrong_type(reply)) {
-            check(reply)?;
+            check(EVICT_FAILED, reply)?;
         }
         pruned
     }
@@ -167,23 +187,15 @@ impl ServerIndex {
         for call in calls {
             pipeline.push(call.by_digest());
         }
-        let mut replies = self.send(pipeline).await?;
+        let mut replies = self.send(EVICT_FAILED, pipeline).await?;
         let mut called = replies.split_off(replies.len() - calls.len());
         rerun_unknown(&self.client, calls, &mut called).await.map_err(failed)?;
-        Ok((replies, called.iter().try_for_each(check)))
-    }
-
-    async fn send(&self, pipeline: Pipeline) -> Result<Vec<Reply>, IndexError> {
-        self.client.pipeline(pipeline).await.map_err(failed)
+        Ok((replies, called.iter().try_for_each(|reply| check(EVICT_FAILED, reply))))
     }
 }
 
 fn failed(error: respire::Error) -> IndexError {
     IndexError::client(EVICT_FAILED, error)
-}
-
-fn check(reply: &Reply) -> Result<(), IndexError> {
-    refusal(reply).map_or(Ok(()), |error| Err(failed(error)))
 }
 
 fn distinct(keys: impl Iterator<Item = BlockHash>) -> Vec<BlockHash> {
@@ -218,61 +230,4 @@ fn prunings(mapped: &[Mapped]) -> Vec<Call> {
         call.args.push(group.request_keys.len().to_string().into_bytes());
     }
     calls
-}
-
-/// A pattern that matches every field which spells the pod, and few others: the longest run of characters in its name
-/// that no version and no encoder writes in another way, and anything around it.
-///
-/// One run and not all of them, because matching several wildcards can take the server long.
-fn pattern(pod: &str) -> Vec<u8> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '_');
-    let run = pod.split(|c| !plain(c)).max_by_key(|run| run.len()).unwrap_or_default();
-    if run.is_empty() {
-        return b"*".to_vec();
-    }
-    format!("*{run}*").into_bytes()
-}
-
-/// What the known spellings have left to be deleted.
-#[derive(Default)]
-struct Left {
-    fields: Vec<(BlockHash, Vec<Vec<u8>>)>,
-    /// Keys with more fields than one step searches.
-    unread: Vec<BlockHash>,
-}
-
-impl Left {
-    /// Takes note of the reply to HSCAN: a cursor, and fields and values in turn.
-    fn scan(
-        &mut self,
-        key: BlockHash,
-        reply: &Reply,
-        fields: &mut CallFields<'_>,
-        entries: &[PodEntry],
-    ) -> Result<(), IndexError> {
-        check(reply)?;
-        let (cursor, found): (&[u8], Vec<&[u8]>) = reply.parse().map_err(failed)?;
-        self.take(key, found.into_iter().step_by(2), fields, entries);
-        if cursor != b"0" && self.unread.last() != Some(&key) {
-            self.unread.push(key);
-        }
-        Ok(())
-    }
-
-    fn take<'a>(
-        &mut self,
-        key: BlockHash,
-        found: impl Iterator<Item = &'a [u8]>,
-        fields: &mut CallFields<'_>,
-        entries: &[PodEntry],
-    ) {
-        let mut spells_one = |field: &[u8]| {
-            fields.number(field).is_some_and(|number| entries.contains(fields.entry(number)))
-        };
-        let found: Vec<Vec<u8>> =
-            found.filter(|field| spells_one(field)).map(<[u8]>::to_vec).collect();
-        if !found.is_empty() {
-            self.fields.push((key, found));
-        }
-    }
 }

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     hash::BuildHasher,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use hashbrown::{DefaultHashBuilder, HashTable, hash_table};
@@ -46,23 +46,36 @@ impl FieldTable {
         self.hasher.hash_one(bytes)
     }
 
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing under this lock panics half-way: what is in the table is always whole.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What the field says, remembered from the last time or decoded now.
     fn field(&self, hash: u64, bytes: &[u8]) -> Arc<Field> {
-        // Nothing under this lock panics half-way: what is in the table is always whole.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(field) = known.fields.find(hash, |field| *field.bytes == *bytes) {
-            return Arc::clone(field);
+        if let Some(field) = self.known().find(hash, bytes) {
+            return field;
         }
+        // Without the lock, which every lookup of this index takes.
         let entry = PodEntry::from_field(bytes).map(Arc::new);
         let field = Arc::new(Field { bytes: bytes.into(), entry });
-        if bytes.len() <= BYTES_MAX / 64 {
-            known.insert(hash, &field, &self.hasher);
+        if bytes.len() > BYTES_MAX / 64 {
+            return field;
         }
-        field
+        let mut known = self.known();
+        // Another call may have been faster.
+        known.find(hash, bytes).unwrap_or_else(|| {
+            known.insert(hash, &field, &self.hasher);
+            field
+        })
     }
 }
 
 impl Known {
+    fn find(&self, hash: u64, bytes: &[u8]) -> Option<Arc<Field>> {
+        self.fields.find(hash, |field| *field.bytes == *bytes).cloned()
+    }
+
     fn insert(&mut self, hash: u64, field: &Arc<Field>, hasher: &DefaultHashBuilder) {
         if self.fields.len() >= FIELDS_MAX || self.bytes + field.bytes.len() > BYTES_MAX {
             // Starting anew is cheaper than keeping an order, and a fleet in use is back after one lookup.
@@ -74,12 +87,17 @@ impl Known {
     }
 }
 
-/// The fields that one call meets, and numbers for the entries that it selects.
+/// The fields that one lookup meets, and numbers for the entries that it selects.
 #[derive(Debug)]
 pub(super) struct CallFields<'a> {
     shared: &'a FieldTable,
     pods: &'a PodSet,
-    met: HashTable<(Arc<Field>, Option<u32>)>,
+    /// Every field that was met, with its entry's number.
+    met: Vec<(Arc<Field>, Option<u32>)>,
+    /// Indices into `met`, by their fields.
+    by_bytes: HashTable<u32>,
+    /// For each position in the replies of this call, the index into `met` of the field that was last met there.
+    last_at: Vec<u32>,
     /// The number of each selected entry. Two fields may spell the same one.
     numbers: HashMap<Arc<PodEntry>, u32>,
     entries: Vec<Arc<PodEntry>>,
@@ -87,39 +105,74 @@ pub(super) struct CallFields<'a> {
 
 impl<'a> CallFields<'a> {
     pub(super) fn new(shared: &'a FieldTable, pods: &'a PodSet) -> Self {
-        Self { shared, pods, met: HashTable::new(), numbers: HashMap::new(), entries: Vec::new() }
+        Self {
+            shared,
+            pods,
+            met: Vec::new(),
+            by_bytes: HashTable::new(),
+            last_at: Vec::new(),
+            numbers: HashMap::new(),
+            entries: Vec::new(),
+        }
     }
 
-    /// The number of the entry that the field spells, from 0 in the order of their meeting; `None` for a field that is no
-    /// entry, and for a pod that is not selected.
-    pub(super) fn number(&mut self, bytes: &[u8]) -> Option<u32> {
-        let Self { shared, pods, met, numbers, entries } = self;
+    /// The numbers of the entries that the fields of one reply spell, from 0 in the order of their meeting. A field that
+    /// is no entry, or one of a pod that is not selected, has none.
+    ///
+    /// Neighbouring blocks have mostly the same holders in the same order, so that a field is first compared with the one
+    /// that was met at its position before.
+    pub(super) fn numbers<'b>(
+        &mut self,
+        fields: impl Iterator<Item = &'b [u8]>,
+    ) -> impl Iterator<Item = u32> {
+        fields.enumerate().filter_map(|(position, bytes)| {
+            let guess = self.last_at.get(position).map(|&at| &self.met[at as usize]);
+            if let Some((field, number)) = guess
+                && *field.bytes == *bytes
+            {
+                return *number;
+            }
+            let at = self.meet(bytes);
+            match self.last_at.get_mut(position) {
+                Some(last) => *last = at,
+                // Positions come in order, so that this is the next one.
+                None => self.last_at.push(at),
+            }
+            self.met[at as usize].1
+        })
+    }
+
+    /// Where the field stands in `met`.
+    fn meet(&mut self, bytes: &[u8]) -> u32 {
+        let Self { shared, met, by_bytes, .. } = self;
         let hash = shared.hash(bytes);
-        let met = met.entry(
+        let place = by_bytes.entry(
             hash,
-            |(field, _)| *field.bytes == *bytes,
-            |(field, _)| shared.hash(&field.bytes),
+            |&at| *met[at as usize].0.bytes == *bytes,
+            |&at| shared.hash(&met[at as usize].0.bytes),
         );
-        let vacant = match met {
-            hash_table::Entry::Occupied(met) => return met.get().1,
+        let vacant = match place {
+            hash_table::Entry::Occupied(known) => return *known.get(),
             hash_table::Entry::Vacant(vacant) => vacant,
         };
+        // Each was at least one byte of a reply in memory.
+        let at = u32::try_from(met.len()).expect("fewer than 2^32 distinct fields");
+        vacant.insert(at);
         let field = shared.field(hash, bytes);
-        let selected = field.entry.as_ref().filter(|entry| pods.contains(&entry.pod_identifier));
-        let number = selected.map(|entry| {
-            *numbers.entry(Arc::clone(entry)).or_insert_with(|| {
-                entries.push(Arc::clone(entry));
-                // Each was at least one byte of a reply in memory.
-                u32::try_from(entries.len() - 1).expect("fewer than 2^32 distinct entries")
-            })
-        });
-        vacant.insert((field, number));
-        number
+        let number = self.number(&field);
+        self.met.push((field, number));
+        at
     }
 
-    /// The entry of a number.
-    pub(super) fn entry(&self, number: u32) -> &PodEntry {
-        &self.entries[number as usize]
+    /// The number of the entry that a field spells, if it is selected.
+    fn number(&mut self, field: &Field) -> Option<u32> {
+        let Self { pods, numbers, entries, .. } = self;
+        let entry = field.entry.as_ref().filter(|entry| pods.contains(&entry.pod_identifier))?;
+        Some(*numbers.entry(Arc::clone(entry)).or_insert_with(|| {
+            entries.push(Arc::clone(entry));
+            // There are no more than there are fields, which are numbered in 32 bits.
+            entries.len() as u32 - 1
+        }))
     }
 
     /// The entries by number.
@@ -132,6 +185,10 @@ impl<'a> CallFields<'a> {
 mod tests {
     use super::*;
 
+    fn number(call: &mut CallFields<'_>, field: &[u8]) -> Option<u32> {
+        call.numbers(std::iter::once(field)).next()
+    }
+
     fn len(table: &FieldTable) -> usize {
         table.known.lock().unwrap().fields.len()
     }
@@ -143,8 +200,8 @@ mod tests {
         let field = PodEntry::new("a", "gpu").to_field();
         let entry_of_a_call = || {
             let mut call = CallFields::new(&table, &all);
-            assert_eq!(call.number(&field), Some(0));
-            assert_eq!(call.number(&field), Some(0));
+            assert_eq!(number(&mut call, &field), Some(0));
+            assert_eq!(number(&mut call, &field), Some(0));
             call.into_entries().pop().unwrap()
         };
         assert!(Arc::ptr_eq(&entry_of_a_call(), &entry_of_a_call()));
@@ -156,15 +213,16 @@ mod tests {
         let table = FieldTable::default();
         let all = PodSet::all();
         let mut call = CallFields::new(&table, &all);
-        assert_eq!(call.number(b"b@gpu"), Some(0));
-        assert_eq!(call.number(b"a@gpu"), Some(1));
-        assert_eq!(call.number(&PodEntry::new("a", "gpu").to_field()), Some(1));
+        assert_eq!(number(&mut call, b"b@gpu"), Some(0));
+        assert_eq!(number(&mut call, b"a@gpu"), Some(1));
+        assert_eq!(number(&mut call, &PodEntry::new("a", "gpu").to_field()), Some(1));
         assert_eq!(
-            call.number(br#"{"podIdentifier":"a","deviceTier":"gpu","retrievalSpan":2}"#),
+            number(&mut call, br#"{"podIdentifier":"a","deviceTier":"gpu","retrievalSpan":2}"#),
             Some(1)
         );
-        assert_eq!(*call.entry(1), PodEntry::new("a", "gpu"));
-        assert_eq!(call.into_entries().len(), 2);
+        let entries = call.into_entries();
+        assert_eq!(entries.len(), 2);
+        assert_eq!(*entries[1], PodEntry::new("a", "gpu"));
     }
 
     #[test]
@@ -172,27 +230,42 @@ mod tests {
         let table = FieldTable::default();
         let only_b: PodSet = ["b"].into_iter().collect();
         let mut call = CallFields::new(&table, &only_b);
-        assert_eq!(call.number(b"garbage"), None);
-        assert_eq!(call.number(b"a@gpu"), None);
-        assert_eq!(call.number(b"b@gpu"), Some(0));
-        assert_eq!(call.number(b"garbage"), None);
+        assert_eq!(number(&mut call, b"garbage"), None);
+        assert_eq!(number(&mut call, b"a@gpu"), None);
+        assert_eq!(number(&mut call, b"b@gpu"), Some(0));
+        assert_eq!(number(&mut call, b"garbage"), None);
         assert_eq!(len(&table), 3);
+    }
+
+    #[test]
+    fn replies_in_any_order_and_length_are_numbered_alike() {
+        let table = FieldTable::default();
+        let all = PodSet::all();
+        let mut call = CallFields::new(&table, &all);
+        let mut numbers =
+            |fields: &[&[u8]]| -> Vec<u32> { call.numbers(fields.iter().copied()).collect() };
+        assert_eq!(numbers(&[b"a@x", b"b@x", b"c@x"]), [0, 1, 2]);
+        assert_eq!(numbers(&[b"a@x", b"b@x", b"c@x"]), [0, 1, 2]);
+        assert_eq!(numbers(&[b"b@x", b"c@x"]), [1, 2]);
+        assert_eq!(numbers(&[b"garbage", b"c@x", b"a@x", b"d@x"]), [2, 0, 3]);
+        assert_eq!(numbers(&[b"garbage", b"a@x", b"c@x", b"d@x"]), [0, 2, 3]);
+        assert_eq!(numbers(&[]), [0; 0]);
     }
 
     #[test]
     fn the_memory_of_fields_is_bounded_in_number_and_bytes() {
         let table = FieldTable::default();
         let all = PodSet::all();
-        for number in 0..FIELDS_MAX + 10 {
-            CallFields::new(&table, &all).number(format!("{number}@gpu").as_bytes());
+        for pod in 0..FIELDS_MAX + 10 {
+            number(&mut CallFields::new(&table, &all), format!("{pod}@gpu").as_bytes());
         }
         assert_eq!(len(&table), 10);
-        for number in 0..80_u8 {
-            CallFields::new(&table, &all).number(&[number; BYTES_MAX / 64]);
+        for byte in 0..80_u8 {
+            number(&mut CallFields::new(&table, &all), &[byte; BYTES_MAX / 64]);
         }
         assert!(table.known.lock().unwrap().bytes <= BYTES_MAX);
         assert!(len(&table) <= 64);
-        CallFields::new(&table, &all).number(&[b'x'; BYTES_MAX / 64 + 1]);
+        number(&mut CallFields::new(&table, &all), &[b'x'; BYTES_MAX / 64 + 1]);
         assert!(table.known.lock().unwrap().bytes <= BYTES_MAX);
     }
 }

@@ -8,10 +8,13 @@
 //! Hashes are unsigned decimal numbers. Up to v0.8 an engine key was a string with one request key: it is read, and
 //! becomes a sorted set when its engine key is added again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use respire::{Client, Reply, ServerError};
+use respire::{Client, Pipeline, Reply, ServerError};
 
 use crate::{BlockHash, Index, IndexError, KeyType, Lookup, PodEntry, PodSet};
 
@@ -55,6 +58,7 @@ mod scripts;
 #[derive(Debug)]
 pub struct ServerIndex {
     client: Client,
+    lookup_timeout: Option<Duration>,
     fields: fields::FieldTable,
     wrong_type_keys: AtomicU64,
 }
@@ -69,8 +73,23 @@ pub struct ServerStats {
 
 impl ServerIndex {
     /// An index in the database that the client has selected. Nothing is sent yet.
+    ///
+    /// A lookup as a whole may take as long as the client's [`Config`](respire::Config) gives one request.
     pub fn new(client: Client) -> Self {
-        Self { client, fields: fields::FieldTable::default(), wrong_type_keys: AtomicU64::new(0) }
+        Self {
+            lookup_timeout: client.config().command_timeout(),
+            client,
+            fields: fields::FieldTable::default(),
+            wrong_type_keys: AtomicU64::new(0),
+        }
+    }
+
+    /// The same index with another limit to how long a lookup may take, however many requests it consists of. `None` for
+    /// no limit.
+    #[must_use]
+    pub fn with_lookup_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.lookup_timeout = timeout;
+        self
     }
 
     /// The client that the index uses.
@@ -83,14 +102,32 @@ impl ServerIndex {
         ServerStats { wrong_type_keys: self.wrong_type_keys.load(Ordering::Relaxed) }
     }
 
+    /// Sends the commands and waits for their replies.
+    async fn send(
+        &self,
+        doing: &'static str,
+        pipeline: Pipeline,
+    ) -> Result<Vec<Reply>, IndexError> {
+        self.client.pipeline(pipeline).await.map_err(|error| IndexError::client(doing, error))
+    }
+
     /// Whether the reply says that a key is of a type that the index never keeps there; counts it if so.
     fn is_foreign(&self, reply: &Reply) -> bool {
         let foreign = is_wrong_type(reply);
         if foreign {
-            self.wrong_type_keys.fetch_add(1, Ordering::Relaxed);
+            self.count_wrong_type();
         }
         foreign
     }
+
+    fn count_wrong_type(&self) {
+        self.wrong_type_keys.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Fails when the server has answered with an error.
+fn check(doing: &'static str, reply: &Reply) -> Result<(), IndexError> {
+    refusal(reply).map_or(Ok(()), |error| Err(IndexError::client(doing, error)))
 }
 
 /// Whether the reply says that a key is of another type than the command is for.

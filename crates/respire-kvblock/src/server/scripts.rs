@@ -40,8 +40,8 @@ pub(super) static PRUNE: Script = Script::new(
 
 /// Maps an engine key that may be a string, as it was up to v0.8, and makes it a sorted set.
 ///
-/// The request key that the string names stays mapped, in front of the new ones. 0 when the key is neither: then nothing
-/// is changed.
+/// The request key that the string names stays mapped, in front of the new ones. Where nothing can be mapped, nothing is
+/// changed: 0 for a string of something else, -1 for a key of another type.
 pub(super) static MAP: Script = Script::new(
     r"
     -- KEYS[1]: the engine key. ARGV: scores and request keys in turn.
@@ -53,7 +53,7 @@ pub(super) static MAP: Script = Script::new(
         redis.call('DEL', engine)
         redis.call('ZADD', engine, -1, old)
     elseif kind ~= 'zset' and kind ~= 'none' then
-        return 0
+        return -1
     end
     for i = 1, #ARGV, 2 do
         redis.call('ZADD', engine, ARGV[i], ARGV[i + 1])
