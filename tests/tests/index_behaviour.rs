@@ -255,6 +255,66 @@ async fn answer(index: &dyn Index, call: &Call) -> Result<String, IndexError> {
     })
 }
 
+/// llm-d's own clear reads every key whose name does not start with `engine:` as a hash, and gives up at the first that
+/// is none. How many there are.
+async fn only_engine_keys_are_no_hashes(client: &Client) -> usize {
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    let mut cursor = b"0".to_vec();
+    loop {
+        let scan = respire::Command::new("SCAN").arg(&cursor).arg("COUNT").arg(1000);
+        let page: (Vec<u8>, Vec<Vec<u8>>) = client.query(scan).await.unwrap();
+        names.extend(page.1.into_iter().filter(|name| !name.starts_with(b"engine:")));
+        cursor = page.0;
+        if cursor == b"0" {
+            break;
+        }
+    }
+    for name in &names {
+        let fields: Result<Vec<Vec<u8>>, _> =
+            client.query(respire::Command::new("HKEYS").arg(name)).await;
+        assert!(!fields.unwrap().is_empty(), "{name:?}");
+    }
+    names.len()
+}
+
+/// Pods share a thousand blocks, each told by a task with a connection of its own, as several routers would. Whoever has
+/// added must find its blocks, and whoever has evicted by engine keys must not: a mapping that was dropped while its entry
+/// was on the way would leave the entry behind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_events_of_many_writers_leave_nothing_behind() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour);
+        let client = Client::connect(&server.url()).await.unwrap();
+        let keys = hashes(1_000_000..1_001_000);
+        let mut writers = tokio::task::JoinSet::new();
+        for number in 0..4 {
+            let client = Client::connect(&server.url()).await.unwrap();
+            let keys = keys.clone();
+            writers.spawn(async move {
+                let index = ServerIndex::new(client);
+                let pod = format!("pod-{number}");
+                let own: PodSet = [pod.as_str()].into_iter().collect();
+                let entry = [gpu(&pod)];
+                let (mut missing, mut left) = (0, 0);
+                for _ in 0..15 {
+                    index.add(Some(&keys), &keys, &entry).await.unwrap();
+                    missing += keys.len() - index.lookup(&keys, &own).await.unwrap().len();
+                    index.evict(&keys, KeyType::Engine, &entry).await.unwrap();
+                    for key in keys.iter().step_by(7) {
+                        left += index.lookup(&[*key], &own).await.unwrap().len();
+                    }
+                }
+                index.add(Some(&keys[..100]), &keys[..100], &entry).await.unwrap();
+                (missing, left)
+            });
+        }
+        while let Some(writer) = writers.join_next().await {
+            assert_eq!(writer.unwrap(), (0, 0), "blocks missing, and left behind");
+        }
+        assert_eq!(only_engine_keys_are_no_hashes(&client).await, 100);
+    }
+}
+
 #[test]
 fn any_calls_are_answered_alike_in_memory_and_on_servers() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -277,6 +337,7 @@ fn any_calls_are_answered_alike_in_memory_and_on_servers() {
                         call
                     );
                 }
+                only_engine_keys_are_no_hashes(&client).await;
                 Ok(())
             })
         });

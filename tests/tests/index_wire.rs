@@ -444,6 +444,33 @@ on_servers! {
         raw.expect(&["EXISTS", "44", "engine:4"], ":1");
     }
 
+    async fn keys_of_a_wrong_type_are_counted_whoever_meets_them(index, raw) {
+        raw.expect(&["LPUSH", "11", "x"], ":1");
+        raw.expect(&["LPUSH", "engine:1", "x"], ":1");
+        // A string of old is none, not even one that says something else.
+        raw.expect(&["SET", "engine:2", "12"], "+OK");
+        raw.expect(&["SET", "engine:3", "not a hash"], "+OK");
+        let counted = |expected| assert_eq!(index.stats().wrong_type_keys, expected);
+        let pod = [gpu(POD)];
+        assert!(index.add(None, &hashes([11]), &pod).await.unwrap_err().is_foreign_data());
+        counted(1);
+        assert!(index.add(Some(&hashes([1])), &hashes([14]), &pod).await.unwrap_err().is_foreign_data());
+        counted(2);
+        evict(&index, &[1], &pod).await;
+        counted(3);
+        index.evict(&hashes([11]), KeyType::Request, &pod).await.unwrap();
+        counted(4);
+        assert!(index.request_key(BlockHash(1)).await.unwrap_err().is_foreign_data());
+        counted(5);
+        assert_eq!(prefix(&index, &[11], POD).await, 0);
+        counted(6);
+        assert_eq!(mapped(&index, 2).await, Some(12));
+        evict(&index, &[2, 3], &pod).await;
+        index.add(Some(&hashes([2])), &hashes([13]), &pod).await.unwrap();
+        assert!(index.add(Some(&hashes([3])), &hashes([13]), &pod).await.unwrap_err().is_foreign_data());
+        counted(6);
+    }
+
     async fn a_bad_request_key_is_a_miss_at_its_place_and_counted(index, raw) {
         index.add(None, &hashes([1, 2, 3, 5]), &[gpu(POD)]).await.unwrap();
         raw.expect(&["SET", "4", "x"], "+OK");
@@ -567,4 +594,154 @@ async fn clear_works_on_servers_that_cannot_scan_by_type() {
     index.clear(POD).await.unwrap();
     assert_eq!(*deleted.lock().unwrap(), ["11", FIELD]);
     assert_eq!(index.stats().wrong_type_keys, 1);
+}
+
+/// Answers the handshake of a client, and its questions whether the peer is there. `None` for anything else.
+fn courtesies(command: &[String]) -> Option<&'static str> {
+    match command[0].as_str() {
+        "PING" => Some("+PONG\r\n"),
+        "HELLO" | "CLIENT" => Some("-ERR unknown command\r\n"),
+        _ => None,
+    }
+}
+
+/// A server on which another writer makes `engine:1` a sorted set right after the first ZRANGE has found a string there.
+async fn migrating_server(mut peer: PeerConnection, log: Arc<Mutex<Vec<String>>>) {
+    let mut asked = 0;
+    while let Some(command) = peer.command().await {
+        if let Some(reply) = courtesies(&command) {
+            peer.send(reply).await;
+            continue;
+        }
+        log.lock().unwrap().push(command.join(" "));
+        let reply = match command[0].as_str() {
+            "ZRANGE" => {
+                asked += 1;
+                match asked % 2 {
+                    1 => "-WRONGTYPE Operation against a key\r\n",
+                    _ => "*1\r\n$2\r\n11\r\n",
+                }
+            }
+            "GET" => "-WRONGTYPE Operation against a key\r\n",
+            "HDEL" | "EVALSHA" => ":1\r\n",
+            _ => "-ERR unknown command\r\n",
+        };
+        peer.send(reply).await;
+    }
+}
+
+#[tokio::test]
+async fn an_engine_key_that_becomes_a_sorted_set_meanwhile_is_asked_for_once_more() {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let peer = {
+        let log = Arc::clone(&log);
+        ScriptedPeer::start(move |peer, _| migrating_server(peer, Arc::clone(&log))).await
+    };
+    let index = ServerIndex::new(Client::connect(&peer.url()).await.unwrap());
+    index.evict(&hashes([1]), KeyType::Engine, &[gpu("a")]).await.unwrap();
+    assert!(log.lock().unwrap().iter().any(|command| command.starts_with("HDEL 11 ")), "{log:?}");
+    assert_eq!(mapped(&index, 1).await, Some(11));
+    // The key was healthy all along.
+    assert_eq!(index.stats().wrong_type_keys, 0);
+}
+
+/// A server with an entry in a spelling of a later version, to which another writer adds the common one while an eviction
+/// is at work.
+async fn server_with_another_writer(mut peer: PeerConnection, deleted: Arc<Mutex<Vec<String>>>) {
+    let spanned = FIELD.replace('}', r#","retrievalSpan":4}"#);
+    while let Some(command) = peer.command().await {
+        if let Some(reply) = courtesies(&command) {
+            peer.send(reply).await;
+            continue;
+        }
+        let reply = match command[0].as_str() {
+            "HKEYS" => {
+                format!("*2\r\n${}\r\n{FIELD}\r\n${}\r\n{spanned}\r\n", FIELD.len(), spanned.len())
+            }
+            "HDEL" => {
+                let mut deleted = deleted.lock().unwrap();
+                deleted.push(command[2..].join(" "));
+                format!(":{}\r\n", deleted.len() - 1)
+            }
+            _ => "-ERR unknown command\r\n".to_owned(),
+        };
+        peer.send(reply).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_added_after_its_deletion_stays() {
+    let deleted = Arc::new(Mutex::new(Vec::new()));
+    let peer = {
+        let deleted = Arc::clone(&deleted);
+        ScriptedPeer::start(move |peer, _| server_with_another_writer(peer, Arc::clone(&deleted)))
+            .await
+    };
+    let index = ServerIndex::new(Client::connect(&peer.url()).await.unwrap());
+    index.evict(&hashes([11]), KeyType::Request, &[gpu(POD)]).await.unwrap();
+    let deleted = deleted.lock().unwrap();
+    assert_eq!(deleted.len(), 2, "{deleted:?}");
+    assert!(deleted[0].starts_with(FIELD));
+    assert_eq!(deleted[1], FIELD.replace('}', r#","retrievalSpan":4}"#));
+}
+
+/// A server that takes its time for each request.
+async fn slow_server(mut peer: PeerConnection, pause: Duration) {
+    let mut answered = 0;
+    while let Some(command) = peer.command().await {
+        if let Some(reply) = courtesies(&command) {
+            peer.send(reply).await;
+            continue;
+        }
+        // The chunks have 64, 256 and 1,024 keys: a pause about once for each, and the last of them never comes.
+        if answered % 256 == 0 {
+            tokio::time::sleep(pause).await;
+        }
+        answered += 1;
+        peer.send(format!("*1\r\n${}\r\n{FIELD}\r\n", FIELD.len())).await;
+    }
+}
+
+/// Each chunk is answered within the time for one request, all of them together are not.
+#[tokio::test]
+async fn a_lookup_has_one_deadline_for_all_of_its_chunks() {
+    let pause = Duration::from_millis(150);
+    let peer = ScriptedPeer::start(move |peer, _| slow_server(peer, pause)).await;
+    let config: Config = peer.url().parse().unwrap();
+    let timeout = Some(Duration::from_millis(900));
+    let client = Client::with_config(config.with_command_timeout(timeout)).await.unwrap();
+    let index = ServerIndex::new(client);
+    let started = std::time::Instant::now();
+    let keys = hashes(0..20_000);
+    let error = index.lookup(&keys, &PodSet::all()).await.unwrap_err();
+    assert!(error.is_timeout(), "{error:?}");
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(850) && took < Duration::from_secs(4), "{took:?}");
+    // With as much time as it takes it gets to the end.
+    let patient = index.with_lookup_timeout(Some(Duration::from_secs(60)));
+    assert_eq!(patient.lookup(&keys[..600], &PodSet::all()).await.unwrap().len(), 600);
+}
+
+/// A scan meets many fields that no lookup will meet again: what lookups remember is not pushed out by it.
+#[test]
+fn a_clear_leaves_what_lookups_remember() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let server = LocalServer::start(Flavour::Valkey).unwrap();
+    let mut raw = Raw::connect(&server);
+    runtime.block_on(async {
+        let index = ServerIndex::new(Client::connect(&server.url()).await.unwrap());
+        index.add(None, &hashes([1]), &[gpu(POD)]).await.unwrap();
+        let entry = async || {
+            let found = index.lookup(&hashes([1]), &PodSet::all()).await.unwrap();
+            Arc::clone(found.entries(0).next().unwrap())
+        };
+        let before = entry().await;
+        // More distinct fields than are remembered.
+        let fill = "for i = 1, 70000 do redis.call('HSET', 1000 + i % 100, 'pod-' .. i .. '@gpu', '') end return 1";
+        raw.expect(&["EVAL", fill, "0"], ":1");
+        index.clear("pod-5").await.unwrap();
+        assert!(Arc::ptr_eq(&before, &entry().await));
+        raw.expect(&["HEXISTS", "1005", "pod-5@gpu"], ":0");
+        raw.expect(&["HLEN", "1005"], ":699");
+    });
 }

@@ -110,9 +110,13 @@ impl ServerIndex {
         entries: &[PodEntry],
         mapped: &[Mapped],
     ) -> Result<(), IndexError> {
-        let entries: HashSet<&PodEntry> = entries.iter().collect();
-        let spellings: HashSet<Vec<u8>> =
-            entries.iter().flat_map(|entry| entry.spellings()).collect();
+        let mut met = HashSet::new();
+        let spellings: Vec<Vec<u8>> = entries
+            .iter()
+            .filter(|entry| met.insert(*entry))
+            .flat_map(PodEntry::spellings)
+            .collect();
+        let (entries, distinct) = (met, spellings.iter().map(Vec::as_slice).collect());
         let field_bytes: usize = spellings.iter().map(|spelling| spelling.len() + 10).sum();
         let mut pipeline = Pipeline::with_capacity(request_keys.len() * (field_bytes + 44));
         for &key in request_keys {
@@ -130,7 +134,7 @@ impl ServerIndex {
                 unread.push(key);
             }
         }
-        pruned.and(self.remove_otherwise_spelt(&unread, &entries, &spellings, &calls).await)
+        pruned.and(self.remove_otherwise_spelt(&unread, &entries, &distinct, &calls).await)
     }
 
     /// Deletes what spells one of the entries in a way that is not known beforehand.
@@ -140,7 +144,7 @@ impl ServerIndex {
         &self,
         request_keys: &[BlockHash],
         entries: &HashSet<&PodEntry>,
-        spellings: &HashSet<Vec<u8>>,
+        spellings: &HashSet<&[u8]>,
         calls: &[Call],
     ) -> Result<(), IndexError> {
         let mut pipeline = Pipeline::with_capacity(request_keys.len() * 44);
@@ -198,7 +202,7 @@ fn failed(error: respire::Error) -> IndexError {
     IndexError::client(EVICT_FAILED, error)
 }
 
-fn distinct(keys: impl Iterator<Item = BlockHash>) -> Vec<BlockHash> {
+pub(super) fn distinct(keys: impl Iterator<Item = BlockHash>) -> Vec<BlockHash> {
     let mut met = HashSet::new();
     keys.filter(|&key| met.insert(key)).collect()
 }

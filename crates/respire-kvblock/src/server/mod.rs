@@ -178,7 +178,9 @@ impl Index for ServerIndex {
         }
         match key_type {
             KeyType::Engine => self.evict_mapped(keys, entries).await,
-            KeyType::Request => self.remove(keys, entries, &[]).await,
+            KeyType::Request => {
+                self.remove(&evict::distinct(keys.iter().copied()), entries, &[]).await
+            }
         }
     }
 
