@@ -693,7 +693,7 @@ async fn slow_server(mut peer: PeerConnection, pause: Duration) {
             peer.send(reply).await;
             continue;
         }
-        // The chunks have 64, 256 and 1,024 keys: a pause about once for each, and the last of them never comes.
+        // Four pauses for a full chunk, of which two are under way at once, and eighty for all.
         if answered % 256 == 0 {
             tokio::time::sleep(pause).await;
         }
@@ -705,7 +705,7 @@ async fn slow_server(mut peer: PeerConnection, pause: Duration) {
 /// Each chunk is answered within the time for one request, all of them together are not.
 #[tokio::test]
 async fn a_lookup_has_one_deadline_for_all_of_its_chunks() {
-    let pause = Duration::from_millis(150);
+    let pause = Duration::from_millis(50);
     let peer = ScriptedPeer::start(move |peer, _| slow_server(peer, pause)).await;
     let config: Config = peer.url().parse().unwrap();
     let timeout = Some(Duration::from_millis(900));
@@ -716,7 +716,7 @@ async fn a_lookup_has_one_deadline_for_all_of_its_chunks() {
     let error = index.lookup(&keys, &PodSet::all()).await.unwrap_err();
     assert!(error.is_timeout(), "{error:?}");
     let took = started.elapsed();
-    assert!(took >= Duration::from_millis(850) && took < Duration::from_secs(4), "{took:?}");
+    assert!(took >= Duration::from_millis(850) && took < Duration::from_secs(3), "{took:?}");
     // With as much time as it takes it gets to the end.
     let patient = index.with_lookup_timeout(Some(Duration::from_secs(60)));
     assert_eq!(patient.lookup(&keys[..600], &PodSet::all()).await.unwrap().len(), 600);

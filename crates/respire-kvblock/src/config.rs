@@ -3,10 +3,11 @@
 use std::{env, ffi::OsString, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use serde_json::Value;
 
+use self::document::Json;
 use crate::{InMemoryConfig, InMemoryIndex, Index, IndexError, LongestPrefixScorer, ServerIndex};
 
+mod document;
 mod error;
 mod json;
 mod units;
@@ -15,8 +16,10 @@ pub use error::ConfigError;
 
 /// Which backend keeps the index, and how: llm-d's `kvBlockIndexConfig`.
 ///
-/// Reads llm-d's JSON as it is, names in any case. What is missing has llm-d's default, so that `{}` is an index in
-/// memory. Unlike llm-d, which passes over it, a setting that it does not know is an error that names it.
+/// Reads llm-d's JSON as it is, names in any case. What is missing has llm-d's default, and so has what is `null`, as in
+/// Go: `{}` is an index in memory, and so is a document that is nothing but `null`. Only `"inMemoryConfig": null` is no
+/// index in memory. Unlike llm-d, which passes over it, a setting that it does not know is an error that names it, and so
+/// is one that stands there twice.
 ///
 /// Several backends may be configured. The first of these counts: `costAwareMemoryConfig`, `valkeyConfig`,
 /// `redisConfig`, `inMemoryConfig`.
@@ -133,7 +136,7 @@ impl FromStr for IndexConfig {
 
 impl<'de> Deserialize<'de> for IndexConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        json::index_config(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
+        json::index_config(&Json::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 
@@ -144,7 +147,7 @@ impl<'de> Deserialize<'de> for IndexConfig {
 #[serde(rename_all = "camelCase")]
 pub struct ServerConfig {
     /// A URL as [`respire::Config`] reads it, or what follows `redis://` in one. Schemes are in lower case. Empty stands
-    /// for port 6379 of this machine.
+    /// for port 6379 of this machine. Parameters are the client's own: those of go-redis, such as `pool_size`, are refused.
     pub address: String,
     /// Which of the two servers it is: a name for messages. Under `valkeyConfig` it can only be `valkey`.
     pub backend_type: BackendType,
@@ -206,10 +209,21 @@ impl ServerConfig {
 
     /// The address with a scheme: `redis://` goes before one that has none of those known.
     fn url(&self) -> String {
-        const SCHEMES: [&str; 5] = ["redis://", "rediss://", "valkey://", "valkeys://", "unix://"];
+        const SCHEMES: [&str; 7] = [
+            "redis://",
+            "rediss://",
+            "valkey://",
+            "valkeys://",
+            "unix://",
+            "redis+unix://",
+            "valkey+unix://",
+        ];
+        // The path of a socket is left as it is too: the client says how it is written.
+        let is_path = |address: &str| address.starts_with('/') || address.starts_with("unix:");
         match &self.address {
             empty if empty.is_empty() => "redis://localhost:6379".to_owned(),
             known if SCHEMES.iter().any(|scheme| known.starts_with(scheme)) => known.clone(),
+            path if is_path(path) => path.clone(),
             other => format!("redis://{other}"),
         }
     }
@@ -308,12 +322,15 @@ impl Default for CostAwareConfig {
 
 /// llm-d's `indexerConfig`: the index and how its answers are scored.
 ///
+/// Reads it alone, and as a part of llm-d's whole document, in which it stands beside `kvEventsConfig`.
+///
 /// | setting | meaning |
 /// |---|---|
 /// | `kvBlockIndexConfig` | see [`IndexConfig`] |
 /// | `KVBlockScorerConfig.ScoringStrategy` | `LongestPrefix`, the only one |
 /// | `kvCacheBackendConfigs`, or `KVBlockScorerConfig.backendConfigs` | the weight of each tier: `[{"name": "gpu", "weight": 1.0}]` |
-/// | `tokenizersPoolConfig` | belongs to llm-d's tokenizers, which an index has none of; passed over with a warning |
+/// | `tokenizersPoolConfig`, `prefixStoreConfig` | belong to llm-d's tokenizers, which an index has none of; passed over with a warning |
+/// | `tokenProcessorConfig`, `kvEventsConfig` | hashes and events are not built yet; passed over with a warning |
 ///
 /// ```
 /// use respire_kvblock::IndexerConfig;
@@ -360,7 +377,7 @@ impl FromStr for IndexerConfig {
 
 impl<'de> Deserialize<'de> for IndexerConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        json::indexer_config(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
+        json::indexer_config(&Json::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

@@ -37,7 +37,8 @@ impl ConfigError {
         Self { kind: Kind::NoBackend }
     }
 
-    /// The setting that cannot be used, with what it stands in: `valkeyConfig.enableRDMA`.
+    /// The setting that cannot be used, with what it stands in: `valkeyConfig.enableRDMA`. What belongs to the index is
+    /// named from within `kvBlockIndexConfig`, whether it was found in reading or in opening.
     pub fn setting(&self) -> Option<&str> {
         match &self.kind {
             Kind::Setting { setting, .. } => Some(setting),

@@ -2,36 +2,72 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::Number;
 
 use super::{
     BackendType, ConfigError, CostAwareConfig, IndexConfig, IndexerConfig, ServerConfig,
-    TierWeight, contradicting_type, units,
+    TierWeight, contradicting_type, document::Json, units,
 };
 use crate::{InMemoryConfig, entry::fold};
 
-pub(super) fn document(text: &str) -> Result<Value, ConfigError> {
+pub(super) fn document(text: &str) -> Result<Json, ConfigError> {
     serde_json::from_str(text).map_err(|error| ConfigError::syntax(&error))
 }
 
-pub(super) fn index_config(value: &Value) -> Result<IndexConfig, ConfigError> {
+pub(super) fn index_config(value: &Json) -> Result<IndexConfig, ConfigError> {
     index_config_at(Setting::root(value))
 }
 
-pub(super) fn indexer_config(value: &Value) -> Result<IndexerConfig, ConfigError> {
-    const NAMES: [&str; 4] = [
+/// What llm-d's documents have beside the index, and why it is passed over.
+const PASSED_OVER: [(&str, &str); 4] = [
+    ("tokenizersPoolConfig", "an index has no tokenizers"),
+    ("prefixStoreConfig", "an index has no tokenizers"),
+    ("tokenProcessorConfig", "hashes of tokens are not computed yet"),
+    ("kvEventsConfig", "events of engines are not read yet"),
+];
+
+fn pass_over(members: &Members<'_>) {
+    for (name, reason) in PASSED_OVER {
+        if let Some(setting) = members.find(name) {
+            tracing::warn!("{} is passed over: {reason}", setting.path);
+        }
+    }
+}
+
+/// The indexer's configuration, alone or in the whole document.
+pub(super) fn indexer_config(value: &Json) -> Result<IndexerConfig, ConfigError> {
+    let whole = |name: &str| ["indexerconfig", "kveventsconfig"].contains(&fold(name).as_str());
+    match value {
+        Json::Object(members) if members.iter().any(|(name, _)| whole(name)) => {
+            const NAMES: [&str; 3] = ["indexerConfig", "kvEventsConfig", "tokenProcessorConfig"];
+            let members = Setting::root(value).members(&NAMES)?;
+            pass_over(&members);
+            members
+                .find("indexerConfig")
+                .map_or_else(|| Ok(IndexerConfig::default()), indexer_config_at)
+        }
+        _ => indexer_config_at(Setting::root(value)),
+    }
+}
+
+fn indexer_config_at(setting: Setting<'_>) -> Result<IndexerConfig, ConfigError> {
+    const NAMES: [&str; 6] = [
         "kvBlockIndexConfig",
         "KVBlockScorerConfig",
         "kvCacheBackendConfigs",
         "tokenizersPoolConfig",
+        "prefixStoreConfig",
+        "tokenProcessorConfig",
     ];
     let mut config = IndexerConfig::default();
-    let members = Setting::root(value).members(&NAMES)?;
+    let members = setting.members(&NAMES)?;
+    pass_over(&members);
     if let Some(index) = members.find("kvBlockIndexConfig") {
-        config.index = index_config_at(index)?;
-    }
-    if members.find("tokenizersPoolConfig").is_some() {
-        tracing::warn!("tokenizersPoolConfig is passed over: an index has no tokenizers");
+        if !matches!(index.value, Json::Object(_)) {
+            return Err(index.must_be("an object"));
+        }
+        // From here on a setting is named as it is when the index is opened.
+        config.index = index_config(index.value)?;
     }
     let of_scorer = match members.find("KVBlockScorerConfig") {
         Some(scorer) => scorer_tiers(scorer)?,
@@ -156,11 +192,11 @@ fn tier(setting: Setting<'_>) -> Result<TierWeight, ConfigError> {
 /// One value and where it stands.
 struct Setting<'a> {
     path: String,
-    value: &'a Value,
+    value: &'a Json,
 }
 
 impl<'a> Setting<'a> {
-    fn root(value: &'a Value) -> Self {
+    fn root(value: &'a Json) -> Self {
         Self { path: String::new(), value }
     }
 
@@ -168,19 +204,19 @@ impl<'a> Setting<'a> {
     fn members(self, names: &'static [&'static str]) -> Result<Members<'a>, ConfigError> {
         // `null` leaves everything at its default, as in Go.
         let object = match self.value {
-            Value::Object(object) => Some(object),
-            Value::Null => None,
+            Json::Object(object) => object.as_slice(),
+            Json::Null => &[],
             _ => return Err(self.must_be("an object")),
         };
-        let mut found: Vec<(&'static str, &Value)> = Vec::new();
-        for (written, value) in object.into_iter().flatten() {
+        let mut found: Vec<(&'static str, &Json)> = Vec::new();
+        for (written, value) in object {
             let path = self.path_of(written);
             let Some(name) = names.iter().find(|name| fold(name) == fold(written)) else {
                 let known = names.join(", ");
                 return Err(ConfigError::invalid(&path, format!("is none of {known}")));
             };
             if found.iter().any(|(other, _)| other == name) {
-                let problem = format!("{name} stands here twice, in different cases");
+                let problem = format!("{name} stands here twice");
                 return Err(ConfigError::invalid(&path, problem));
             }
             found.push((name, value));
@@ -193,7 +229,7 @@ impl<'a> Setting<'a> {
     }
 
     fn items(self) -> Result<impl Iterator<Item = Setting<'a>>, ConfigError> {
-        let Value::Array(items) = self.value else { return Err(self.must_be("an array")) };
+        let Json::Array(items) = self.value else { return Err(self.must_be("an array")) };
         Ok(items.iter().enumerate().map(move |(position, value)| Setting {
             path: format!("{}[{position}]", self.path),
             value,
@@ -209,12 +245,13 @@ impl<'a> Setting<'a> {
     }
 
     fn number(&self) -> Result<f64, ConfigError> {
-        self.value.as_f64().ok_or_else(|| self.must_be("a number"))
+        self.value.as_number().and_then(Number::as_f64).ok_or_else(|| self.must_be("a number"))
     }
 
     /// A number of things of which there is at least one.
     fn count(&self) -> Result<usize, ConfigError> {
-        let count = self.value.as_u64().and_then(|count| usize::try_from(count).ok());
+        let count = self.value.as_number().and_then(Number::as_u64);
+        let count = count.and_then(|count| usize::try_from(count).ok());
         count.filter(|&count| count > 0).ok_or_else(|| self.must_be("a whole number of at least 1"))
     }
 
@@ -225,9 +262,10 @@ impl<'a> Setting<'a> {
 
     fn duration(&self) -> Result<Duration, ConfigError> {
         let duration = match self.value {
-            Value::String(text) => units::duration(text),
+            Json::Text(text) => units::duration(text),
             value => value
-                .as_i64()
+                .as_number()
+                .and_then(Number::as_i64)
                 .and_then(|nanoseconds| u64::try_from(nanoseconds).ok())
                 .map(Duration::from_nanos),
         };
@@ -255,21 +293,21 @@ impl<'a> Setting<'a> {
 /// The members of an object by the names that they have in llm-d.
 struct Members<'a> {
     path: String,
-    found: Vec<(&'static str, &'a Value)>,
+    found: Vec<(&'static str, &'a Json)>,
 }
 
 impl<'a> Members<'a> {
-    fn value(&self, name: &str) -> Option<&'a Value> {
+    fn value(&self, name: &str) -> Option<&'a Json> {
         self.found.iter().find(|(found, _)| *found == name).map(|&(_, value)| value)
     }
 
     fn is_null(&self, name: &str) -> bool {
-        self.value(name).is_some_and(Value::is_null)
+        self.value(name) == Some(&Json::Null)
     }
 
     /// The member of this name, unless it is missing or `null`.
     fn find(&self, name: &str) -> Option<Setting<'a>> {
-        let value = self.value(name).filter(|value| !value.is_null())?;
+        let value = self.value(name).filter(|value| **value != Json::Null)?;
         let path =
             if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) };
         Some(Setting { path, value })

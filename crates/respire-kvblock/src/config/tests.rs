@@ -95,7 +95,6 @@ fn a_setting_that_is_not_known_is_named() {
     assert_eq!(setting(r#"{"valkeyconfg":{}}"#), "valkeyconfg");
     assert_eq!(setting(r#"{"valkeyConfig":{"adress":"x"}}"#), "valkeyConfig.adress");
     assert_eq!(setting(r#"{"inMemoryConfig":{"Size":1,"max":2}}"#), "inMemoryConfig.max");
-    assert_eq!(setting(r#"{"redisConfig":{"address":"a","Address":"b"}}"#), "redisConfig.address");
     assert_eq!(
         refused(r#"{"redisConfig":{"port":6379}}"#).to_string(),
         "redisConfig.port: is none of address, backendType, enableRDMA"
@@ -180,6 +179,106 @@ fn the_whole_indexer_config_is_read() {
     assert_eq!(IndexerConfig::default().scorer(), LongestPrefixScorer::default());
 }
 
+/// The complete example of llm-d's documentation.
+const COMPLETE: &str = r#"{
+    "prefixStoreConfig": {"cacheSize": 500000, "blockSize": 256},
+    "kvBlockIndexConfig": {
+        "inMemoryConfig": {"size": 100000000, "podCacheSize": 10},
+        "enableMetrics": true,
+        "metricsLoggingInterval": "1m0s"
+    },
+    "tokenizersPoolConfig": {
+        "modelName": "namespace/model-name",
+        "workersCount": 8,
+        "minPrefixOverlapRatio": 0.85,
+        "hf": {"huggingFaceToken": "your_hf_token_here", "tokenizersCacheDir": "tokenizers"},
+        "local": {"autoDiscoveryDir": "models", "autoDiscoveryTokenizerFileName": "tokenizer.json"}
+    },
+    "kvCacheBackendConfigs": [{"name": "gpu", "weight": 1.0}, {"name": "cpu", "weight": 0.5}]
+}"#;
+
+#[test]
+fn llm_ds_complete_example_is_read() {
+    let config: IndexerConfig = COMPLETE.parse().unwrap();
+    assert!(config.index.enable_metrics);
+    assert_eq!(config.index.metrics_logging_interval, Duration::from_secs(60));
+    assert_eq!(config.scorer().weight("cpu"), 0.5);
+}
+
+#[test]
+fn the_indexers_part_of_the_whole_document_is_read() {
+    let config: IndexerConfig = COMPLETE.parse().unwrap();
+    let whole = format!(
+        r#"{{"IndexerConfig":{COMPLETE},"kvEventsConfig":{{"concurrency":4}},"tokenProcessorConfig":{{"blockSize":16}}}}"#
+    );
+    assert_eq!(whole.parse(), Ok(config));
+    let default = Ok(IndexerConfig::default());
+    for text in [
+        r#"{"kvEventsConfig":{"zmqEndpoint":"tcp://*:5557"}}"#,
+        r#"{"indexerConfig":null,"kvEventsConfig":null}"#,
+        r#"{"indexerConfig":{"tokenProcessorConfig":{"hashSeed":"x"}}}"#,
+        r#"{"tokenProcessorConfig":{"hashSeed":"x"}}"#,
+    ] {
+        assert_eq!(text.parse(), default, "{text}");
+    }
+    let setting = |text: &str| {
+        text.parse::<IndexerConfig>().unwrap_err().setting().map(str::to_owned).unwrap()
+    };
+    assert_eq!(setting(r#"{"indexerConfig":{"tiers":[]}}"#), "indexerConfig.tiers");
+    assert_eq!(setting(r#"{"indexerConfig":{},"kvBlockIndexConfig":{}}"#), "kvBlockIndexConfig");
+    assert_eq!(
+        setting(r#"{"indexerConfig":{"kvBlockIndexConfig":{"valkeyConfig":{"x":1}}}}"#),
+        "valkeyConfig.x"
+    );
+}
+
+#[tokio::test]
+async fn a_setting_has_one_name_in_reading_and_in_opening() {
+    let text = r#"{"kvBlockIndexConfig":{"valkeyConfig":{"enableRDMA":VALUE}}}"#;
+    let read = text.replace("VALUE", "1").parse::<IndexerConfig>().unwrap_err();
+    let config: IndexerConfig = text.replace("VALUE", "true").parse().unwrap();
+    let (opened, _) = open_error(&config.index).await;
+    assert_eq!(read.setting(), Some("valkeyConfig.enableRDMA"));
+    assert_eq!(opened.config_error().unwrap().setting(), read.setting());
+}
+
+#[test]
+fn a_setting_that_stands_twice_is_named_whatever_its_case() {
+    for (text, setting) in [
+        (r#"{"valkeyConfig":{"address":"a","address":"b"}}"#, "valkeyConfig.address"),
+        (r#"{"valkeyConfig":{"address":"a","Address":"b"}}"#, "valkeyConfig.Address"),
+        (r#"{"valkeyConfig":null,"valkeyConfig":{}}"#, "valkeyConfig"),
+        (r#"{"inMemoryConfig":{"size":1},"inMemoryConfig":{"size":1}}"#, "inMemoryConfig"),
+    ] {
+        let error = refused(text);
+        assert_eq!(error.setting(), Some(setting), "{text}");
+        assert!(error.to_string().ends_with("stands here twice"), "{error}");
+        let nested = format!(r#"{{"kvBlockIndexConfig":{text}}}"#).parse::<IndexerConfig>();
+        assert_eq!(nested.unwrap_err().setting(), Some(setting));
+    }
+    // As a part of a larger document too.
+    let part = serde_json::from_str::<IndexConfig>(r#"{"valkeyConfig":{},"valkeyConfig":{}}"#);
+    assert!(part.unwrap_err().to_string().contains("stands here twice"));
+}
+
+#[tokio::test]
+async fn addresses_that_the_client_does_not_read_say_how_they_are_written() {
+    for (address, hint) in [
+        ("/run/valkey.sock", "unix:///run/valkey.sock"),
+        ("unix:/run/valkey.sock", "unix:///run/valkey.sock"),
+        ("redis://h:1?pool_size=10", "pool_size"),
+        ("h:1?dial_timeout=5s", "dial_timeout"),
+    ] {
+        let (_, texts) = open_error(&IndexConfig::valkey(ServerConfig::valkey(address))).await;
+        assert_eq!(texts[1], "failed to parse valkey URL", "{texts:?}");
+        assert!(texts.last().unwrap().contains(hint), "{texts:?}");
+    }
+    for address in ["redis+unix:///no/such.sock", "valkey+unix:///no/such.sock"] {
+        let (error, texts) = open_error(&IndexConfig::valkey(ServerConfig::valkey(address))).await;
+        assert!(error.client_error().unwrap().is_connect(), "{texts:?}");
+    }
+}
+
 #[test]
 fn what_the_scorer_cannot_use_is_named() {
     let setting = |text: &str| {
@@ -193,10 +292,8 @@ fn what_the_scorer_cannot_use_is_named() {
         setting(r#"{"kvCacheBackendConfigs":[{"name":"gpu","weight":1},{"name":"cpu"}]}"#),
         "kvCacheBackendConfigs[1].weight"
     );
-    assert_eq!(
-        setting(r#"{"kvBlockIndexConfig":{"valkeyConfig":{"x":1}}}"#),
-        "kvBlockIndexConfig.valkeyConfig.x"
-    );
+    assert_eq!(setting(r#"{"kvBlockIndexConfig":{"valkeyConfig":{"x":1}}}"#), "valkeyConfig.x");
+    assert_eq!(setting(r#"{"kvBlockIndexConfig":[]}"#), "kvBlockIndexConfig");
     let both = r#"{"KVBlockScorerConfig":{"backendConfigs":[{"name":"gpu","weight":1}]},
                    "kvCacheBackendConfigs":[{"name":"gpu","weight":WEIGHT}]}"#;
     assert!(both.replace("WEIGHT", "1").parse::<IndexerConfig>().is_ok());
@@ -209,7 +306,15 @@ fn an_address_without_a_known_scheme_is_one_of_redis() {
     assert_eq!(url("127.0.0.1:6379"), "redis://127.0.0.1:6379");
     assert_eq!(url(":pass@host:1/2"), "redis://:pass@host:1/2");
     assert_eq!(url(""), "redis://localhost:6379");
-    for known in ["redis://h", "rediss://h", "valkey://h", "valkeys://h", "unix:///s"] {
+    for known in [
+        "redis://h",
+        "rediss://h",
+        "valkey://h",
+        "valkeys://h",
+        "unix:///s",
+        "redis+unix:///s",
+        "valkey+unix:///s",
+    ] {
         assert_eq!(url(known), known);
     }
     // Schemes are in lower case.
