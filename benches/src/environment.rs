@@ -17,6 +17,8 @@ pub struct Environment {
     pub commit: String,
     /// The compiler.
     pub rustc: String,
+    /// The profile of this build: `release`, or `lto`.
+    pub profile: String,
 }
 
 impl Environment {
@@ -28,6 +30,7 @@ impl Environment {
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             commit: commit().unwrap_or_else(unknown),
             rustc: output(Command::new("rustc").arg("--version")).unwrap_or_else(unknown),
+            profile: profile().unwrap_or_else(unknown),
         }
     }
 }
@@ -58,6 +61,12 @@ fn commit() -> Option<String> {
     let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
     let changes = git(&["status", "--porcelain", "--", "benches", "crates/respire-codec"])?;
     Some(if changes.is_empty() { commit } else { format!("{commit} and changes on top of it") })
+}
+
+/// cargo names the directory of a program after the profile.
+fn profile() -> Option<String> {
+    let program = std::env::current_exe().ok()?;
+    program.parent()?.file_name()?.to_str().map(str::to_owned)
 }
 
 fn output(command: &mut Command) -> Option<String> {

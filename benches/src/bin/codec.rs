@@ -32,10 +32,10 @@ struct Options {
 }
 
 impl Options {
-    fn command(&self) -> String {
+    fn command(&self, profile: &str) -> String {
         let Self { rounds, turn, only, record: _ } = self;
         let only = only.as_ref().map(|text| format!(" --only '{text}'")).unwrap_or_default();
-        format!("cargo run --release --bin codec -- --rounds {rounds} --turn {turn}{only}")
+        format!("cargo run --profile {profile} -- --rounds {rounds} --turn {turn}{only}")
     }
 
     fn chooses(&self, name: &str) -> bool {
@@ -55,6 +55,8 @@ fn main() -> Result<()> {
     let captured = command_reply().inspect_err(|error| {
         notes.push(format!("COMMAND is left out: {error:#}"));
     });
+    // First, because it builds something and may fail at it.
+    let allocations = allocations(&options, &environment.profile)?;
     let mut comparisons = Vec::new();
     for workload in workload::all(captured.as_ref().ok())? {
         if options.chooses(&workload.name()) {
@@ -63,11 +65,10 @@ fn main() -> Result<()> {
         }
     }
     ensure!(!comparisons.is_empty(), "no workload has such a name");
-    let allocations = allocations(&options)?;
     let record = Record {
+        command: options.command(&environment.profile),
         environment,
         plan,
-        command: options.command(),
         hiredis: version,
         notes,
         comparisons,
@@ -82,13 +83,13 @@ fn main() -> Result<()> {
 
 /// Runs the program that counts allocations. It is one of its own because its
 /// allocator counts whoever allocates, and would slow down those who do.
-fn allocations(options: &Options) -> Result<Vec<Allocations>> {
+fn allocations(options: &Options, profile: &str) -> Result<Vec<Allocations>> {
     eprintln!("allocations");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     let output = Command::new(cargo)
-        .args(["run", "--quiet", "--release", "--bin", "codec_allocations", "--manifest-path"])
-        .arg(manifest)
+        .args(["run", "--quiet", "--profile", profile, "--bin", "codec_allocations"])
+        .args(["--manifest-path", manifest])
         .output()
         .context("cannot start cargo")?;
     if !output.status.success() {

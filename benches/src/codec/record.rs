@@ -60,11 +60,11 @@ impl Record {
     }
 
     fn origin(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Environment { cpu, load, date, commit, rustc } = &self.environment;
+        let Environment { cpu, load, date, commit, rustc, profile } = &self.environment;
         writeln!(f, "- CPU: {cpu}; load average at the start {load}")?;
         writeln!(f, "- Date: {date}")?;
         writeln!(f, "- Commit: {commit}")?;
-        writeln!(f, "- Compiler: {rustc}, release profile without link-time optimisation")?;
+        writeln!(f, "- Compiler: {rustc}, profile {profile}")?;
         writeln!(f, "- Command, in benches/: `{}`", self.command)?;
         writeln!(f, "- hiredis: {}", self.hiredis)?;
         let peers = ["rustis", "redis", "redis-protocol", "bytes"];
@@ -126,7 +126,9 @@ impl Record {
 
     fn allocations(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let side = |counted: &Allocations| counted.side;
-        let sides = distinct(self.allocations.iter().map(side).filter(|s| *s != Side::Memcpy));
+        let mut sides = distinct(self.allocations.iter().map(side));
+        sides.retain(|side| *side != Side::Memcpy);
+        sides.sort_unstable();
         if sides.is_empty() {
             return Ok(());
         }
