@@ -4,7 +4,7 @@ use super::{PodEntry, text_from_bytes};
 
 /// Reads the older form: the pod up to the first `@`, the tier up to the first `[`, and what follows are marks.
 ///
-/// The rule is that of the versions which wrote it. It mangles a pod name that holds an `@`, there as here.
+/// The rule is that of the versions which wrote it, none of which had groups. It mangles a pod name that holds an `@`, there as here.
 pub(super) fn decode(field: &[u8]) -> Option<PodEntry> {
     let at = field.iter().position(|&byte| byte == b'@')?;
     let (pod, rest) = (&field[..at], &field[at + 1..]);
@@ -14,15 +14,8 @@ pub(super) fn decode(field: &[u8]) -> Option<PodEntry> {
         pod_identifier: text_from_bytes(pod),
         device_tier: text_from_bytes(tier),
         speculative: marks.contains("speculative"),
-        group: group(&marks),
+        group: None,
     })
-}
-
-/// The group in marks such as `[group=3]`. No released version wrote it to a server; llm-d prints it in its logs.
-fn group(marks: &str) -> Option<i64> {
-    let (_, rest) = marks.split_once("[group=")?;
-    let (number, _) = rest.split_once(']')?;
-    number.parse().ok()
 }
 
 /// The older form, where it says the same as the entry: there is none for a group, nor for a name that would be mangled.
