@@ -8,7 +8,8 @@ use crate::{BlockHash, Lookup, lookup::Pods};
 ///
 /// A pod that does not hold the first block has no score. The others count block by block until the first one that they
 /// do not hold, in whatever tier; each block adds the largest weight among the tiers that the pod holds it in. A tier
-/// without a weight weighs 1. Expected blocks count like held ones, and groups are not looked at.
+/// without a weight weighs 1, and a negative weight weighs 0. Expected blocks count like held ones, and groups are not
+/// looked at.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -94,12 +95,15 @@ impl Prefix {
     fn meet(&mut self, position: usize, weight: f64) -> bool {
         if self.blocks == position {
             self.before += self.at_hand;
-            self.at_hand = weight;
+            // The largest weight is looked for from 0 upwards, as in llm-d.
+            self.at_hand = 0.0;
             self.blocks += 1;
-        } else if self.blocks == position + 1 {
+        }
+        let reaches = self.blocks == position + 1;
+        if reaches {
             self.at_hand = self.at_hand.max(weight);
         }
-        self.blocks == position + 1
+        reaches
     }
 
     fn score(self) -> f64 {
@@ -195,10 +199,10 @@ mod tests {
     }
 
     #[test]
-    fn weights_of_zero_and_below_are_weights() {
+    fn a_negative_weight_counts_as_zero_and_ends_no_prefix() {
         let scorer = LongestPrefixScorer::new([("gpu", 0.0), ("cpu", -1.0)]);
-        let found = lookup(&[&[cpu("a")], &[cpu("a"), gpu("a")]]);
-        assert_eq!(scorer.score(&KEYS, &found), scores([("a", -1.0)]));
+        let found = lookup(&[&[cpu("a")], &[cpu("a"), gpu("a")], &[PodEntry::new("a", "disk")]]);
+        assert_eq!(scorer.score(&KEYS, &found), scores([("a", 1.0)]));
     }
 
     #[test]
