@@ -86,6 +86,7 @@ async fn a_valkey_configuration_has_its_defaults_and_keeps_what_it_is_given() {
     let config = IndexConfig::valkey(ServerConfig::valkey(format!("valkey://{address}")));
     let index = config.open().await.unwrap();
     index.add(None, &hashes([1]), &[gpu("pod1")]).await.unwrap();
+    assert_eq!(index.describe(), format!("on the server at {address}, database 0"));
 
     let text =
         format!(r#"{{"valkeyConfig":{{"address":"valkey://{address}","enableRDMA":true}}}}"#);

@@ -1,6 +1,6 @@
 //! What every backend can do.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
 
 use async_trait::async_trait;
 
@@ -28,7 +28,8 @@ pub trait Index: Send + Sync {
     ///
     /// # Errors
     ///
-    /// When the backend cannot be asked. What somebody else has stored under a request key is no error, but a key that
+    /// When the backend cannot be asked. When it has a deadline for a lookup and that passes, however much was found until
+    /// then: [`is_timeout`](IndexError::is_timeout). What somebody else has stored under a request key is no error, but a key that
     /// is not held.
     async fn lookup(&self, request_keys: &[BlockHash], pods: &PodSet)
     -> Result<Lookup, IndexError>;
@@ -73,7 +74,9 @@ pub trait Index: Send + Sync {
     /// be asked.
     async fn request_key(&self, engine_key: BlockHash) -> Result<BlockHash, IndexError>;
 
-    /// Removes every entry of a pod: all tiers, all groups, expected ones too. Mappings stay.
+    /// Removes every entry of a pod: all tiers, all groups, expected ones too.
+    ///
+    /// Mappings stay. On a server they stay for ever, unless their engine keys are evicted: nothing else removes them.
     ///
     /// What is added for the pod while this runs may or may not be removed.
     ///
@@ -81,6 +84,18 @@ pub trait Index: Send + Sync {
     ///
     /// When the backend cannot be asked or written to.
     async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError>;
+
+    /// What kind of index this is and where it is kept, for logs; without credentials. It is what `Debug` of a
+    /// `dyn Index` shows.
+    fn describe(&self) -> Cow<'_, str> {
+        Cow::Borrowed(std::any::type_name::<Self>())
+    }
+}
+
+impl fmt::Debug for dyn Index + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Index({})", self.describe())
+    }
 }
 
 #[async_trait]
@@ -117,6 +132,10 @@ impl<T: Index + ?Sized> Index for Arc<T> {
 
     async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError> {
         (**self).clear(pod_identifier).await
+    }
+
+    fn describe(&self) -> Cow<'_, str> {
+        (**self).describe()
     }
 }
 

@@ -8,7 +8,7 @@
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use respire_kvblock::{BlockHash, Index, IndexerConfig, KeyType, PodEntry, PodSet};
 //!
-//! // llm-d's configuration as it is; with a server, say {"valkeyConfig": {"address": "valkey://127.0.0.1:6379"}}.
+//! // llm-d's configuration as it is. On a server: {"kvBlockIndexConfig": {"valkeyConfig": {"address": "valkey://127.0.0.1:6379"}}}.
 //! let config: IndexerConfig = r#"{"kvBlockIndexConfig": {"inMemoryConfig": {"size": 100000}}}"#.parse()?;
 //! let index = config.index.open().await?;
 //!

@@ -1,7 +1,9 @@
 //! The index in this process's memory.
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
+    fmt,
     num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -55,9 +57,21 @@ impl Default for InMemoryConfig {
 ///
 /// One lock guards the whole and is held for the length of one call, none of which waits for anything. A
 /// [`clear`](Index::clear) visits every request key.
-#[derive(Debug)]
 pub struct InMemoryIndex {
     state: Mutex<State>,
+}
+
+/// Shows how much there is, not what.
+impl fmt::Debug for InMemoryIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("InMemoryIndex")
+            .field("request_keys", &state.blocks.len())
+            .field("engine_keys", &state.engines.len())
+            .field("size", &state.blocks.cap())
+            .field("pod_cache_size", &state.pod_cache_size)
+            .finish_non_exhaustive()
+    }
 }
 
 impl InMemoryIndex {
@@ -143,6 +157,11 @@ impl Index for InMemoryIndex {
         self.state().clear(pod_identifier);
         Ok(())
     }
+
+    fn describe(&self) -> Cow<'_, str> {
+        let size = self.state().blocks.cap();
+        format!("in memory, of up to {size} request keys").into()
+    }
 }
 
 /// The entries of one request key as ids of the table, the one added last at the end. Most blocks have few holders, and
@@ -159,7 +178,6 @@ const MAPPED_MAX: usize = 1024;
 /// How many keys are searched one by one before a set is built for them.
 const SEARCHED_MAX: usize = 16;
 
-#[derive(Debug)]
 struct State {
     /// No value is empty.
     blocks: LruCache<BlockHash, Holders>,

@@ -126,6 +126,17 @@ fn a_bound_of_zero_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
+async fn debug_shows_how_much_there_is_and_not_what() {
+    let index = InMemoryIndex::new(InMemoryConfig { size: 7, pod_cache_size: 3 }).unwrap();
+    index.add(Some(&hashes([1])), &hashes([2, 3]), &[PodEntry::new("a", "gpu")]).await.unwrap();
+    let shown = "InMemoryIndex { request_keys: 2, engine_keys: 1, size: 7, pod_cache_size: 3, .. }";
+    assert_eq!(format!("{index:?}"), shown);
+    let index: std::sync::Arc<dyn Index> = std::sync::Arc::new(index);
+    assert_eq!(format!("{index:?}"), "Index(in memory, of up to 7 request keys)");
+    assert_eq!(std::sync::Arc::new(index).describe(), "in memory, of up to 7 request keys");
+}
+
+#[tokio::test]
 async fn an_engine_key_keeps_a_bounded_list_and_all_of_its_latest_mapping() {
     let index = InMemoryIndex::new(InMemoryConfig::default()).unwrap();
     let pod = [PodEntry::new("a", "gpu")];

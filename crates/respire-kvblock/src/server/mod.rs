@@ -9,6 +9,8 @@
 //! becomes a sorted set when its engine key is added again.
 
 use std::{
+    borrow::Cow,
+    fmt,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -30,7 +32,11 @@ mod scripts;
 ///
 /// What it writes is llm-d's layout of v0.9 and later, byte for byte; what it reads goes back to v0.5. It speaks RESP2
 /// and RESP3 and sends nothing that servers do not know since version 4.0, but for an option that it can do without. To
-/// evict by engine key it needs permission to run scripts.
+/// add it needs permission for transactions, to evict by engine key for scripts.
+///
+/// An [`add`](Index::add) writes what an engine key maps to and the mapping in one transaction of about 128 blocks: a server
+/// that runs out of memory has either both or neither. Only where an engine key has to be made a sorted set first, because
+/// a version up to v0.8 has left a string there, its mapping follows in a second step, and until then the old one stands.
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -55,7 +61,6 @@ mod scripts;
 /// A sorted set keeps every request key that an engine key was ever mapped to, until the mapping is dropped.
 /// [`request_key`](Index::request_key) then answers the one with the highest score, and of several the last in
 /// dictionary order, which need not be the latest.
-#[derive(Debug)]
 pub struct ServerIndex {
     client: Client,
     lookup_timeout: Option<Duration>,
@@ -67,7 +72,7 @@ pub struct ServerIndex {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerStats {
-    /// How often a key held a value of a type that no version of the index keeps there.
+    /// How often a call met a key that held a value of a type which no version of the index keeps there.
     pub wrong_type_keys: u64,
 }
 
@@ -122,6 +127,17 @@ impl ServerIndex {
 
     fn count_wrong_type(&self) {
         self.wrong_type_keys.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Shows nothing of what the index remembers of its fields.
+impl fmt::Debug for ServerIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerIndex")
+            .field("client", &self.client)
+            .field("lookup_timeout", &self.lookup_timeout)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
     }
 }
 
@@ -190,5 +206,10 @@ impl Index for ServerIndex {
 
     async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError> {
         self.clear_by_scan(pod_identifier).await
+    }
+
+    fn describe(&self) -> Cow<'_, str> {
+        let config = self.client.config();
+        format!("on the server at {}, database {}", config.address(), config.database()).into()
     }
 }
