@@ -1,16 +1,18 @@
 //! The command line.
 
-use std::num::{NonZeroU16, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use respire::Config;
 use respire_cli::causes::with_causes;
+use respire_cli::decode::{Format, Options};
 use respire_cli::pod::Capacity;
 use respire_cli::route::Route;
 use respire_cli::source::Source;
 use respire_cli::store::{StoreChoice, server_name};
+use respire_codec::{DecoderConfig, Limits, Mode, Protocol};
 use respire_kvblock::{ConfigError, ServerConfig};
 
 /// The environment variable with the address of the server that `auto` prefers.
@@ -34,6 +36,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Replay(ReplayArgs),
+    Decode(DecodeArgs),
 }
 
 /// Replay LLM requests through simulated pods, route them by the index, and check the index.
@@ -118,6 +121,83 @@ Exit status: 0 if the index was right; 1 if it was not (false hits or missed
 blocks), or if the replay failed; 2 for a wrong command line; 130 after Ctrl-C,
 143 after SIGTERM, 129 after SIGHUP.";
 
+/// Print the frames in raw reply bytes, such as a captured connection, from standard input.
+#[derive(Debug, Args)]
+#[command(after_help = DECODE_AFTER_HELP)]
+pub(crate) struct DecodeArgs {
+    /// The protocol; with 2, the types of RESP3 are errors
+    #[arg(long, value_name = "2|3", default_value = "3", value_parser = protocol)]
+    protocol: Protocol,
+
+    /// Make a push inside of a reply an error
+    #[arg(long)]
+    strict: bool,
+
+    /// Feed the decoder this many bytes at a time; the output is the same
+    #[arg(long, value_name = "BYTES", value_parser = chunk)]
+    chunk: Option<NonZeroUsize>,
+
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Wrapped by hand, at 80 columns.
+const DECODE_AFTER_HELP: &str = "\
+Each value is printed on a line, with its type in front and two spaces of
+indentation a level. Strings are quoted, and bytes other than printable ASCII
+escaped as \\n, \\r, \\t or \\xff. Below level 32 the indentation stays as it is,
+and the level is printed in brackets:
+  map of 1                          %1
+    key: bulk \"flags\"                 $5 flags
+    value: set of 2                   ~2
+      simple \"readonly\"                 +readonly
+      int 7                             :7
+  attribute                         |1
+    key: simple \"ttl\"                 +ttl
+    value: double 1.5                 ,1.5
+    of: null                        _
+The types are: simple, error, bulk error, int, bulk, null, bool, double, bignum,
+verbatim (its format comes first), array, set, map, push, attribute.
+
+With --json, a frame is one object on one line:
+  {\"type\":\"simple\",\"data_hex\":\"4f4b\"}
+  {\"type\":\"error\",\"kind\":\"simple\"|\"bulk\",\"data_hex\":\"...\"}
+  {\"type\":\"int\",\"value\":\"-7\"}
+  {\"type\":\"bulk\",\"data_hex\":\"...\"}
+  {\"type\":\"null\"}
+  {\"type\":\"bool\",\"value\":true}
+  {\"type\":\"double\",\"value\":\"1e+300\"}    the text that was sent
+  {\"type\":\"bignum\",\"value\":\"...\"}       likewise, even if it is no number
+  {\"type\":\"verbatim\",\"format\":\"txt\",\"data_hex\":\"...\"}
+  {\"type\":\"array\"|\"set\"|\"push\",\"items\":[...]}
+  {\"type\":\"map\",\"pairs\":[[key,value],...]}
+  {\"type\":\"attribute\",\"attrs\":[[key,value],...],\"value\":...}
+In the text of a big number and in a format, U+FFFD stands for what is no UTF-8.
+
+What was streamed is printed as if it had been sent with its length. Without
+--strict, a push inside of a reply is printed in front of the reply and is no
+part of it. Limits are the codec's defaults, such as 1,024 levels.
+
+When not all of the input was frames, the last line says so, in both formats:
+  {\"protocol_error\":\"...\",\"offset\":...}    of the byte, or the value, that is
+                                           wrong, from the start of the input
+  {\"incomplete\":true,\"pending_bytes\":...}  after the last complete frame
+A frame with something wrong in it is not printed.
+
+Exit status: 0 if all of the input was frames, or if nobody reads the output any
+more; 1 if the input cannot be read or the output not be written; 2 for a wrong
+command line; 3 after a protocol error; 4 if the input was incomplete.";
+
+impl DecodeArgs {
+    pub(crate) fn options(&self) -> Options {
+        let mode = if self.strict { Mode::Strict } else { Mode::Lenient };
+        let decoder = DecoderConfig { protocol: self.protocol, mode, limits: Limits::default() };
+        let format = if self.json { Format::Json } else { Format::Pretty };
+        Options { decoder, chunk: self.chunk, format }
+    }
+}
+
 impl ReplayArgs {
     pub(crate) fn source(&self) -> Source {
         match &self.trace {
@@ -187,6 +267,18 @@ fn server(url: &str) -> Result<Config, String> {
     })
 }
 
+fn protocol(text: &str) -> Result<Protocol, &'static str> {
+    match text {
+        "2" => Ok(Protocol::Resp2),
+        "3" => Ok(Protocol::Resp3),
+        _ => Err("expected 2 or 3"),
+    }
+}
+
+fn chunk(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| "expected a number of bytes, at least 1")
+}
+
 fn pods(text: &str) -> Result<NonZeroU16, String> {
     text.parse().map_err(|_| format!("expected a number of pods from 1 to {}", u16::MAX))
 }
@@ -204,8 +296,14 @@ mod tests {
 
     fn parse(args: &[&str]) -> Result<ReplayArgs, clap::Error> {
         let cli = Cli::try_parse_from(["respire", "replay"].iter().chain(args))?;
-        let Command::Replay(args) = cli.command;
+        let Command::Replay(args) = cli.command else { panic!("not a replay") };
         Ok(args)
+    }
+
+    fn parse_decode(args: &[&str]) -> Result<Options, clap::Error> {
+        let cli = Cli::try_parse_from(["respire", "decode"].iter().chain(args))?;
+        let Command::Decode(args) = cli.command else { panic!("not decode") };
+        Ok(args.options())
     }
 
     #[test]
@@ -223,6 +321,35 @@ mod tests {
         assert!(!args.allow_non_empty && !args.json);
         assert!(matches!(args.store(|| Ok(None)), Ok((StoreChoice::Auto, None))));
         assert!(matches!(args.source(), Source::Generator(_)));
+    }
+
+    #[test]
+    fn decode_reads_resp3_leniently_and_prints_for_people_unless_told_otherwise() {
+        let options = parse_decode(&[]).unwrap();
+        assert_eq!(options.decoder, DecoderConfig::default());
+        assert_eq!((options.chunk, options.format), (None, Format::Pretty));
+
+        let args = ["--protocol", "2", "--strict", "--chunk", "7", "--json"];
+        let options = parse_decode(&args).unwrap();
+        assert_eq!(options.decoder.protocol, Protocol::Resp2);
+        assert_eq!(options.decoder.mode, Mode::Strict);
+        assert_eq!(options.decoder.limits, Limits::default());
+        assert_eq!((options.chunk, options.format), (NonZeroUsize::new(7), Format::Json));
+    }
+
+    #[test]
+    fn decode_refuses_other_protocols_and_pieces_without_bytes() {
+        for (args, expected) in [
+            (["--protocol", "4"], "expected 2 or 3"),
+            (["--protocol", ""], "expected 2 or 3"),
+            (["--chunk", "0"], "expected a number of bytes, at least 1"),
+            (["--chunk", "-1"], "expected a number of bytes, at least 1"),
+            (["--chunk", "all"], "expected a number of bytes, at least 1"),
+        ] {
+            let error = parse_decode(&args).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{args:?}");
+            assert!(error.to_string().contains(expected), "{error}");
+        }
     }
 
     #[test]

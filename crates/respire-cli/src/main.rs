@@ -5,13 +5,14 @@ mod signals;
 
 use std::error::Error;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, BufReader, Write};
 use std::pin::pin;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use respire_cli::causes::with_causes;
+use respire_cli::decode::{self, Outcome, StreamError};
 use respire_cli::fleet::FleetSize;
 use respire_cli::replay::{self, Options, ReplayError};
 use respire_cli::report::Report;
@@ -22,8 +23,41 @@ use respire_kvblock::ServerConfig;
 use crate::args::{Cli, Command, ReplayArgs};
 use crate::signals::Signals;
 
+/// Exit status of `decode` when the input is not RESP.
+const PROTOCOL_ERROR: u8 = 3;
+
+/// Exit status of `decode` when the input stops inside of a frame.
+const INCOMPLETE: u8 = 4;
+
+/// Bytes that `decode` reads at once, at most.
+const INPUT_BYTES: usize = 64 * 1024;
+
 fn main() -> ExitCode {
-    let Command::Replay(args) = Cli::parse().command;
+    let outcome = match Cli::parse().command {
+        Command::Replay(args) => replay(&args),
+        Command::Decode(args) => decode(&args.options()).map_err(Into::into),
+    };
+    outcome.unwrap_or_else(|error| {
+        say(&with_causes(&*error));
+        ExitCode::FAILURE
+    })
+}
+
+fn decode(options: &decode::Options) -> Result<ExitCode, StreamError> {
+    let input = BufReader::with_capacity(INPUT_BYTES, io::stdin().lock());
+    match decode::run(input, io::stdout().lock(), options) {
+        Ok(Outcome::Complete) => Ok(ExitCode::SUCCESS),
+        Ok(Outcome::ProtocolError) => Ok(ExitCode::from(PROTOCOL_ERROR)),
+        Ok(Outcome::Incomplete) => Ok(ExitCode::from(INCOMPLETE)),
+        // A reader that has seen enough is no error.
+        Err(StreamError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn replay(args: &ReplayArgs) -> Result<ExitCode, Box<dyn Error>> {
     let (choice, note) = args.store(ServerConfig::from_env).unwrap_or_else(|message| {
         let kind = clap::error::ErrorKind::ValueValidation;
         Cli::command().error(kind, message).exit()
@@ -31,18 +65,11 @@ fn main() -> ExitCode {
     if let Some(note) = note {
         say(&note);
     }
-    replay(&args, &choice).unwrap_or_else(|error| {
-        say(&with_causes(&*error));
-        ExitCode::FAILURE
-    })
-}
-
-fn replay(args: &ReplayArgs, choice: &StoreChoice) -> Result<ExitCode, Box<dyn Error>> {
     // Before signals are listened for: to open a named pipe may take for ever, and Ctrl-C then
     // ends the process as it ends any other.
     let source = args.source();
     let (requests, extent) = open_source(&source, args.limit())?;
-    run(args, choice, &source, requests, &extent)
+    run(args, &choice, &source, requests, &extent)
 }
 
 fn open_source(source: &Source, limit: Option<u64>) -> Result<(Requests, Extent), String> {
