@@ -343,7 +343,6 @@ mod tests {
             (["--protocol", "4"], "expected 2 or 3"),
             (["--protocol", ""], "expected 2 or 3"),
             (["--chunk", "0"], "expected a number of bytes, at least 1"),
-            (["--chunk", "-1"], "expected a number of bytes, at least 1"),
             (["--chunk", "all"], "expected a number of bytes, at least 1"),
         ] {
             let error = parse_decode(&args).unwrap_err();

@@ -197,6 +197,16 @@ fn help_documents_the_exit_status() {
 }
 
 #[test]
+fn the_readme_shows_what_is_printed() {
+    let readme = include_str!("../../../README.md");
+    let wire = r"%1\r\n+ttl\r\n:60\r\n*2\r\n$1\r\na\r\n,1.5.2\r\n";
+    assert!(readme.contains(&wire.replace('%', "%%")));
+    let (code, output) = decode(&[], wire.replace(r"\r\n", "\r\n"));
+    assert_eq!(code, PROTOCOL_ERROR);
+    assert!(readme.contains(&format!("```text\n{output}```\n")), "{output}");
+}
+
+#[test]
 fn a_push_inside_of_a_reply_is_printed_in_front_of_it() {
     let push = |name: &str| json!({"type": "push", "items": [simple(name)]});
     let wire = "*2\r\n:1\r\n>1\r\n+p\r\n*1\r\n>1\r\n+q\r\n:2\r\n>1\r\n+r\r\n";
