@@ -709,7 +709,7 @@ async fn a_lookup_has_one_deadline_for_all_of_its_chunks() {
     let peer = ScriptedPeer::start(move |peer, _| slow_server(peer, pause)).await;
     let config: Config = peer.url().parse().unwrap();
     let timeout = Some(Duration::from_millis(900));
-    let client = Client::with_config(config.with_command_timeout(timeout)).await.unwrap();
+    let client = Client::with_config(config).await.unwrap().with_command_timeout(timeout);
     let index = ServerIndex::new(client);
     let started = std::time::Instant::now();
     let keys = hashes(0..20_000);

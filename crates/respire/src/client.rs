@@ -143,6 +143,11 @@ impl Client {
         Ok(self.request(packet).await?.into_vec().into_iter().map(Reply::new).collect())
     }
 
+    /// How long a request of this handle may take; see [`Config::with_command_timeout`].
+    pub fn command_timeout(&self) -> Option<Duration> {
+        self.command_timeout
+    }
+
     /// The protocol that the present connection speaks; `None` while there is none.
     pub fn protocol(&self) -> Option<Protocol> {
         self.link.state().connection.protocol()

@@ -79,10 +79,11 @@ pub struct ServerStats {
 impl ServerIndex {
     /// An index in the database that the client has selected. Nothing is sent yet.
     ///
-    /// A lookup as a whole may take as long as the client's [`Config`](respire::Config) gives one request.
+    /// A lookup as a whole may take as long as this client gives one request; see
+    /// [`Client::command_timeout`](respire::Client::command_timeout).
     pub fn new(client: Client) -> Self {
         Self {
-            lookup_timeout: client.config().command_timeout(),
+            lookup_timeout: client.command_timeout(),
             client,
             fields: fields::FieldTable::default(),
             wrong_type_keys: AtomicU64::new(0),
