@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use respire_codec::{Decoder, DecoderConfig};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 
 use super::{
     dial::shake_hands,
@@ -14,7 +14,7 @@ use crate::{
     command::{Command, Pipeline},
     config::Address,
     error::SendState,
-    transport::memory,
+    transport::{Transport, memory},
 };
 
 fn config() -> Config {
@@ -25,7 +25,14 @@ fn config() -> Config {
 async fn connected(
     capacity: usize,
 ) -> (Arc<Connection>, DuplexStream, tokio::task::JoinHandle<()>) {
-    let (ours, mut theirs) = memory::pair(capacity);
+    let (ours, theirs) = memory::pair(capacity);
+    connected_over(ours, theirs).await
+}
+
+async fn connected_over<P: AsyncRead + AsyncWrite + Unpin>(
+    ours: Transport,
+    mut theirs: P,
+) -> (Arc<Connection>, P, tokio::task::JoinHandle<()>) {
     let connection = Arc::new(Connection::new(Bounds {
         commands: 1000,
         bytes: 1 << 20,
@@ -46,7 +53,7 @@ async fn connected(
 }
 
 /// Reads one command, byte by byte so that nothing behind it is taken.
-async fn command(peer: &mut DuplexStream) -> Vec<String> {
+async fn command(peer: &mut (impl AsyncRead + Unpin)) -> Vec<String> {
     let mut decoder = Decoder::new(DecoderConfig::default());
     let mut buffer = bytes::BytesMut::new();
     loop {
@@ -281,4 +288,31 @@ async fn the_end_of_a_connection_is_noticed_after_its_last_caller_is_done() {
     assert_eq!(connection.state().receiver, Receiver::Nobody);
     peer.abort();
     tokio::time::timeout(Duration::from_secs(20), connection.finished()).await.expect("it hangs");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_peer_that_reads_no_more_ends_the_connection_without_any_deadline() {
+    for alone in [false, true] {
+        let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+        let (receive, send) = ours.into_split();
+        let transport = Transport::of_streams(receive, send);
+        let (connection, mut peer, _driver) = connected_over(transport, theirs).await;
+        if alone {
+            for _ in 0..=ALONE_STREAK {
+                let request = connection.submit(&get("k"), None).unwrap();
+                let answer = async {
+                    command(&mut peer).await;
+                    peer.write_all(b"+v\r\n").await.unwrap();
+                };
+                assert_eq!(text(tokio::join!(request, answer).0.unwrap()), ["v"]);
+            }
+        }
+        let peer = peer.into_std().unwrap();
+        peer.shutdown(std::net::Shutdown::Read).unwrap();
+        let request = connection.submit(&get("k"), None).unwrap();
+        let outcome = tokio::time::timeout(Duration::from_secs(20), request).await;
+        let error = outcome.expect("it hangs").unwrap_err();
+        assert!(error.is_closed() && error.send_state() == SendState::NotSent, "{error:?}");
+    }
 }

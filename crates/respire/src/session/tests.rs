@@ -339,6 +339,24 @@ fn a_request_of_which_one_byte_left_may_have_been_sent() {
 }
 
 #[test]
+fn after_sending_is_lost_what_was_sent_is_answered_and_the_rest_is_not_sent() {
+    let mut h = Harness::opening(Bounds { commands: 2, ..BOUNDS });
+    h.session.open(h.now);
+    let sent = h.submit(1, None);
+    h.send_all();
+    let queued = h.submit(1, None);
+    let waiting = h.submit(1, None);
+    h.session.lose_sending();
+    assert!(!h.session.accepts() && !h.session.is_finished());
+    assert_eq!(h.error(waiting).send_state(), SendState::NotSent);
+    h.receive(b"+sent\r\n").unwrap();
+    assert_eq!(h.replies(sent), ["+sent\r\n"]);
+    assert!(h.outcome(queued).is_none());
+    h.session.fail(&Error::closed("the test ends it"));
+    assert_eq!(h.error(queued).send_state(), SendState::NotSent);
+}
+
+#[test]
 fn draining_carries_out_what_was_taken() {
     let mut h = Harness::opening(Bounds { commands: 1, ..BOUNDS });
     h.session.open(h.now);
@@ -389,6 +407,7 @@ enum Step {
     Pass(u64),
     Open,
     Drain,
+    LoseSending,
     Fail,
 }
 
@@ -403,6 +422,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (1..4_u64).prop_map(Step::Pass),
         2 => Just(Step::Open),
         1 => Just(Step::Drain),
+        1 => Just(Step::LoseSending),
         1 => Just(Step::Fail),
     ]
 }
@@ -426,7 +446,7 @@ proptest! {
         let mut awaited: Vec<Expected> = Vec::new();
         // What the server was sent and has not answered: the tag and the number of the reply.
         let mut asked: VecDeque<(usize, usize)> = VecDeque::new();
-        let mut failed = false;
+        let (mut failed, mut sending) = (false, true);
         for (tag, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Submit { replies, size, deadline } => {
@@ -446,7 +466,7 @@ proptest! {
                     let gone = awaited.swap_remove(which % awaited.len());
                     h.session.abandon(gone.id);
                 }
-                Step::Send if !failed => {
+                Step::Send if !failed && sending => {
                     let order: Vec<usize> = h.session.order.iter().copied().collect();
                     h.session.begin_send(&mut h.outgoing);
                     let mut bytes = Vec::new();
@@ -485,6 +505,10 @@ proptest! {
                 }
                 Step::Open => h.session.open(h.now),
                 Step::Drain => h.session.drain(),
+                Step::LoseSending => {
+                    h.session.lose_sending();
+                    sending = false;
+                }
                 Step::Fail => {
                     failed = true;
                     h.session.fail(&Error::closed("the test ends it"));
