@@ -240,7 +240,6 @@ async fn a_deadline_is_kept_while_the_connection_is_dialled() {
     let timeout = Duration::from_millis(100);
     let client = in_time(Client::with_config(config(&peer.url(), timeout))).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    let start = Instant::now();
     let requests: Vec<_> = (0..50)
         .map(|_| {
             let client = client.clone();
@@ -249,13 +248,9 @@ async fn a_deadline_is_kept_while_the_connection_is_dialled() {
         .collect();
     for request in requests {
         let error = in_time(request).await.unwrap().unwrap_err();
-        assert!(error.is_timeout(), "{error:?}");
+        assert!(error.is_timeout() && !error.is_connect(), "it is the request's own: {error:?}");
         assert_eq!(error.send_state(), SendState::NotSent);
     }
-    assert!(
-        start.elapsed() < Duration::from_secs(8),
-        "not the connect timeout, which is ten seconds"
-    );
 }
 
 #[tokio::test]

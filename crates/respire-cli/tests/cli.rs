@@ -539,7 +539,8 @@ fn an_interrupt_ends_the_start_of_a_private_server_at_once() {
     let began = Instant::now();
     running.signal("INT");
     let output = running.wait();
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // Far from the time that a server is given to start, which is half a minute.
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
     assert_eq!(output.status.code(), Some(130), "{output:?}");
     assert!(text(&output.stderr).contains("interrupted"), "{output:?}");
     assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);

@@ -142,19 +142,16 @@ async fn an_engine_key_keeps_a_bounded_list_and_all_of_its_latest_mapping() {
     let pod = [PodEntry::new("a", "gpu")];
     let engine = hashes([1]);
     let kept = || index.state().engines.peek(&engine[0]).unwrap().to_vec();
-    let started = std::time::Instant::now();
     for block in 0..20_000 {
         index.add(Some(&engine), &hashes([block]), &pod).await.unwrap();
     }
     assert_eq!(kept(), hashes(20_000 - MAPPED_MAX as u64..20_000));
-    // A single call may map more, and its repetition takes no time that grows with the square.
+    // A single call may map more. Were its repetition searched one by one, this test would take minutes.
     let many = hashes(0..100_000);
     for _ in 0..2 {
         index.add(Some(&engine), &many, &pod).await.unwrap();
     }
     assert_eq!(kept(), many);
-    // Searched one by one, the last call alone takes ten thousand million comparisons.
-    assert!(started.elapsed() < std::time::Duration::from_secs(60));
     index.evict(&engine, KeyType::Engine, &pod).await.unwrap();
     assert!(index.lookup(&many[..1], &PodSet::all()).await.unwrap().is_empty());
     assert!(index.request_key(engine[0]).await.unwrap_err().is_not_found());
