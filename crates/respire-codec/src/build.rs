@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use bytes::Bytes;
+
 use crate::owned::{Attributed, OwnedValue, Pairs, Values};
 use crate::value::{Kind, Value, ValueRef};
 
@@ -70,6 +72,21 @@ impl Builder {
         self.done = Some(value);
     }
 
+    /// Appends scalars to the innermost branch for as long as nothing else has to
+    /// be looked at: up to its last child, which completes it. Returns what is
+    /// behind them.
+    fn scalars<'a>(&mut self, first: ValueRef<'a>) -> ValueRef<'a> {
+        match self.open.last_mut() {
+            Some(Growing { missing, children, .. }) if self.attributes.is_empty() => {
+                let had = children.len();
+                let rest = scalars(first, *missing - 1, children);
+                *missing -= children.len() - had;
+                rest
+            }
+            _ => first,
+        }
+    }
+
     /// Takes the innermost branch, which is complete, off the stack. Attributes
     /// are kept for the value that they describe.
     fn close(&mut self) -> Option<OwnedValue> {
@@ -94,6 +111,7 @@ fn described(attributes: Vec<OwnedValue>, value: OwnedValue) -> OwnedValue {
 
 impl ValueRef<'_> {
     /// What is opened by the first node of this value, if it is no scalar.
+    #[inline]
     fn branch(self) -> Option<Branch> {
         match self.tag() {
             b'|' => Some(Branch::Attributes),
@@ -108,9 +126,28 @@ impl ValueRef<'_> {
 }
 
 /// Copies a value out of its frame. Strings share the frame's memory.
+#[inline]
 pub(crate) fn build(value: ValueRef<'_>) -> OwnedValue {
+    match value.branch() {
+        None => scalar(value),
+        Some(branch) => tree(value, branch),
+    }
+}
+
+/// As [`build`], for what opens a branch. An aggregate of scalars needs no stack.
+#[inline(never)]
+fn tree(value: ValueRef<'_>, branch: Branch) -> OwnedValue {
+    let count = value.count() as usize;
+    // All children are there, so their number may be trusted.
+    let mut children = Vec::with_capacity(count);
+    let mut rest = scalars(value.skip(2), count, &mut children);
+    let missing = count - children.len();
     let mut builder = Builder::default();
-    let mut rest = value;
+    match branch {
+        Branch::Kind(kind) if missing == 0 => return OwnedValue::aggregate(kind, children.into()),
+        Branch::Attributes if missing == 0 => builder.attributes = children,
+        _ => builder.open.push(Growing { branch, missing, children, attributes: Vec::new() }),
+    }
     loop {
         rest = match rest.branch() {
             None => {
@@ -119,7 +156,7 @@ pub(crate) fn build(value: ValueRef<'_>) -> OwnedValue {
             }
             Some(branch) => {
                 builder.begin(branch, rest.count() as usize);
-                rest.skip(2)
+                builder.scalars(rest.skip(2))
             }
         };
         if let Some(done) = builder.done {
@@ -128,15 +165,60 @@ pub(crate) fn build(value: ValueRef<'_>) -> OwnedValue {
     }
 }
 
+/// Appends up to `count` scalars that follow one another, and returns what is
+/// behind them.
+#[inline]
+fn scalars<'a>(
+    mut rest: ValueRef<'a>,
+    count: usize,
+    children: &mut Vec<OwnedValue>,
+) -> ValueRef<'a> {
+    for _ in 0..count {
+        // Every arm makes its value where it stays. A value that is handed on
+        // from call to call is copied each time, before its parts have even
+        // left the store buffer.
+        if let Some(number) = rest.plain_integer() {
+            children.push(OwnedValue::Integer(number));
+            rest = rest.skip(1);
+        } else if let Some(range) = rest.plain_bulk() {
+            children.push(OwnedValue::BulkString(rest.slice(range)));
+            rest = rest.skip(1);
+        } else if rest.branch().is_none() {
+            children.push(other_scalar(rest));
+            rest = rest.after();
+        } else {
+            break;
+        }
+    }
+    rest
+}
+
+#[inline(always)]
 fn scalar(value: ValueRef<'_>) -> OwnedValue {
+    if let Some(number) = value.plain_integer() {
+        return OwnedValue::Integer(number);
+    }
+    if let Some(range) = value.plain_bulk() {
+        return OwnedValue::BulkString(value.slice(range));
+    }
+    if value.is_ok() {
+        return OwnedValue::SimpleString(Bytes::from_static(b"OK"));
+    }
+    other_scalar(value)
+}
+
+/// As [`scalar`], for what is no integer, and no bulk string in one piece. Apart
+/// from it, so that the usual scalars do without a stack frame.
+#[inline(never)]
+fn other_scalar(value: ValueRef<'_>) -> OwnedValue {
     let share = |part| value.share(part);
     match value.get() {
-        Value::BulkString(text) => OwnedValue::BulkString(share(text)),
-        Value::Integer(number) => OwnedValue::Integer(number),
         Value::SimpleString(text) => OwnedValue::SimpleString(share(text)),
         Value::SimpleError(text) => OwnedValue::SimpleError(share(text)),
+        Value::BulkString(text) => OwnedValue::BulkString(share(text)),
         Value::BulkError(text) => OwnedValue::BulkError(share(text)),
         Value::StreamedString(chunks) => OwnedValue::BulkString(value.join(chunks)),
+        Value::Integer(number) => OwnedValue::Integer(number),
         Value::Boolean(truth) => OwnedValue::Boolean(truth),
         Value::Double(number) => OwnedValue::Double(number.map(share)),
         Value::BigNumber(number) => OwnedValue::BigNumber(number.map(share)),

@@ -87,6 +87,7 @@ impl Frame {
     }
 
     /// The value, to be looked into.
+    #[inline]
     pub fn value(&self) -> ValueRef<'_> {
         ValueRef::new(&self.bytes, self.nodes(), 0)
     }
@@ -166,6 +167,7 @@ pub struct FrameRef<'a> {
 }
 
 impl<'a> FrameRef<'a> {
+    #[inline]
     pub(crate) fn new(batch: &'a Bytes, nodes: &'a [Node], entry: Entry) -> Self {
         let nodes = nodes.get(entry.node as usize..).unwrap_or_default();
         Self { batch, entry, nodes }
@@ -177,6 +179,7 @@ impl<'a> FrameRef<'a> {
     }
 
     /// The value, to be looked into.
+    #[inline]
     pub fn value(self) -> ValueRef<'a> {
         ValueRef::new(self.batch, self.nodes, self.entry.start)
     }

@@ -142,6 +142,15 @@ fn other_whole_text<'a>(value: ValueRef<'a>) -> Result<Cow<'a, [u8]>, ValueError
     }
 }
 
+/// As [`whole_text`] as a handle, for what is no bulk string in one piece.
+#[inline(never)]
+fn other_bytes(value: ValueRef<'_>) -> Result<Bytes, ValueError> {
+    match other_whole_text(value)? {
+        Cow::Borrowed(text) => Ok(value.share(text)),
+        Cow::Owned(text) => Ok(Bytes::from(text)),
+    }
+}
+
 fn not_utf8<E>(_: E) -> ValueError {
     ValueError::new("a string", Found::NotUtf8)
 }
@@ -251,9 +260,9 @@ impl<'a> FromValue<'a> for String {
 
 impl<'a> FromValue<'a> for Bytes {
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
-        match whole_text(value)? {
-            Cow::Borrowed(text) => Ok(value.share(text)),
-            Cow::Owned(text) => Ok(Bytes::from(text)),
+        match value.bare().plain_bulk() {
+            Some(range) => Ok(value.slice(range)),
+            None => other_bytes(value),
         }
     }
 }

@@ -65,11 +65,9 @@ fn decimal(word: u128, digits: usize) -> u64 {
     // Shifted so that the last digit is in the highest place, with zeros in
     // front of the first one.
     let aligned = (word & (LOW * 0x0F)) << (128 - 8 * digits);
-    let low = eight_digits((aligned >> 64) as u64);
-    if digits <= 8 {
-        return low;
-    }
-    eight_digits(aligned as u64) * 100_000_000 + low
+    // Both halves, always: a few multiplications are cheaper than a branch that
+    // lengths of all kinds make unpredictable.
+    eight_digits(aligned as u64) * 100_000_000 + eight_digits((aligned >> 64) as u64)
 }
 
 /// The number in eight digits, the most significant in the lowest byte, each as

@@ -1,4 +1,5 @@
 use core::fmt;
+use core::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -196,6 +197,7 @@ pub struct ValueRef<'a> {
 }
 
 impl<'a> ValueRef<'a> {
+    #[inline]
     pub(crate) fn new(bytes: &'a Bytes, nodes: &'a [Node], base: u32) -> Self {
         Self { bytes, nodes, base }
     }
@@ -313,6 +315,7 @@ impl<'a> ValueRef<'a> {
 
     /// The value as a tree of its own, whose strings still share this frame's
     /// memory.
+    #[inline]
     pub fn to_value(self) -> OwnedValue {
         build::build(self)
     }
@@ -337,21 +340,51 @@ impl<'a> ValueRef<'a> {
     }
 
     /// The value if it is an integer, without a look at what else it may be.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn integer(self) -> Option<i64> {
-        let value = self.bare();
-        (value.tag() == b':').then(|| value.number())
+        self.bare().plain_integer()
     }
 
     /// The value if it is a bulk string in one piece, without a look at what
     /// else it may be.
     #[inline]
     pub(crate) fn bulk(self) -> Option<&'a [u8]> {
-        let value = self.bare();
-        match value.bytes.get(value.at()..) {
-            Some([b'$', b'0'..=b'9', ..]) => Some(value.payload()),
-            _ => None,
-        }
+        self.bytes.get(self.bare().plain_bulk()?)
+    }
+
+    /// The value if the first node here is an integer.
+    #[inline(always)]
+    pub(crate) fn plain_integer(self) -> Option<i64> {
+        (self.tag() == b':').then(|| self.number())
+    }
+
+    /// Where the payload is in the frame's memory, if the first node here is a
+    /// bulk string in one piece.
+    #[inline(always)]
+    pub(crate) fn plain_bulk(self) -> Option<Range<usize>> {
+        let node = self.nodes.first()?;
+        let at = self.base as usize + node.off as usize;
+        let start = match self.bytes.get(at..) {
+            Some([b'$', b'0'..=b'9', b'\r', ..]) => at + 4,
+            Some([b'$', b'0'..=b'9', _, b'\r', ..]) => at + 5,
+            Some([b'$', b'0'..=b'9', ..]) => at + 1 + self.header(),
+            _ => return None,
+        };
+        // Of a complete bulk string, its CRLF comes after all of its header.
+        Some(start..at + node.aux as usize - 2)
+    }
+
+    /// Whether the first node here is the simple string `OK`.
+    #[inline(always)]
+    pub(crate) fn is_ok(self) -> bool {
+        matches!(self.bytes.get(self.at()..), Some([b'+', b'O', b'K', b'\r', ..]))
+    }
+
+    /// The bytes in `range`, which came from [`plain_bulk`](Self::plain_bulk), as
+    /// a handle of their own.
+    #[inline(always)]
+    pub(crate) fn slice(self, range: Range<usize>) -> Bytes {
+        self.bytes.slice(range)
     }
 
     /// A slice of this frame as a handle of its own.
@@ -461,18 +494,24 @@ impl<'a> ValueRef<'a> {
     /// Of a scalar: what is between the header and the CRLF.
     #[inline]
     pub(crate) fn payload(self) -> &'a [u8] {
+        self.line().get(self.header()..).unwrap_or_default()
+    }
+
+    /// Of a scalar with a length: the bytes of its line up to the payload.
+    #[inline]
+    fn header(self) -> usize {
         let line = self.line();
-        let header = match line {
+        let digits = match line {
             [_, b'\r', ..] => 1,
             [_, _, b'\r', ..] => 2,
             [_, _, _, b'\r', ..] => 3,
             _ => line.iter().position(|byte| *byte == b'\r').unwrap_or(line.len()),
         };
-        line.get(header + 2..).unwrap_or_default()
+        digits + 2
     }
 
     /// Of an integer: its value, which was checked when it was framed.
-    #[inline]
+    #[inline(always)]
     fn number(self) -> i64 {
         let (start, length) = (self.at() + 1, (self.count() as usize).saturating_sub(3));
         number_at(self.bytes, start, length)
