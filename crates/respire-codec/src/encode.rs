@@ -22,6 +22,7 @@ pub use segments::Segments;
 /// encode::bulk_string(&mut out, b"key");
 /// assert_eq!(&out[..], b"*2\r\n$3\r\nDEL\r\n$3\r\nkey\r\n");
 /// ```
+#[inline]
 pub fn array_header(dst: &mut BytesMut, elements: usize) {
     header(dst, b'*', elements);
 }
@@ -44,7 +45,7 @@ pub fn bulk_string(dst: &mut BytesMut, data: &[u8]) {
 /// assert_eq!(&out[..], b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n");
 /// ```
 pub fn command<A: AsRef<[u8]>>(dst: &mut BytesMut, args: &[A]) {
-    dst.reserve(command_len(args));
+    dst.reserve(HEADER_MAX + args_max(args));
     array_header(dst, args.len());
     put_args(dst, args);
 }
@@ -80,7 +81,7 @@ impl Prefix {
     /// Writes a command that starts with the prefix and ends with `args`.
     pub fn command<A: AsRef<[u8]>>(&self, dst: &mut BytesMut, args: &[A]) {
         let count = self.args + args.len();
-        dst.reserve(header_len(count) + self.bytes.len() + args_len(args));
+        dst.reserve(HEADER_MAX + self.bytes.len() + args_max(args));
         array_header(dst, count);
         dst.put_slice(&self.bytes);
         put_args(dst, args);
@@ -96,6 +97,16 @@ fn args_len<A: AsRef<[u8]>>(args: &[A]) -> usize {
     args.iter().map(|arg| bulk_string_len(arg.as_ref().len())).sum()
 }
 
+/// Bytes of a header at most: a type byte, 20 digits, a CRLF.
+const HEADER_MAX: usize = 23;
+
+/// An upper bound of [`args_len`]. It takes no counting of digits.
+#[inline]
+fn args_max<A: AsRef<[u8]>>(args: &[A]) -> usize {
+    args.iter().map(|arg| arg.as_ref().len() + HEADER_MAX + 2).sum()
+}
+
+#[inline]
 fn put_args<A: AsRef<[u8]>>(dst: &mut BytesMut, args: &[A]) {
     for arg in args {
         put_blob(dst, b'$', arg.as_ref());
@@ -104,9 +115,18 @@ fn put_args<A: AsRef<[u8]>>(dst: &mut BytesMut, args: &[A]) {
 
 /// A string with its length in front, into space that is there already or is
 /// made on the way.
+#[inline]
 fn put_blob(dst: &mut BytesMut, tag: u8, data: &[u8]) {
     header(dst, tag, data.len());
-    dst.put_slice(data);
+    // Names of commands and options are short, and a write of constant size is
+    // a move, where others are a call.
+    match *data {
+        [a] => dst.put_slice(&[a]),
+        [a, b] => dst.put_slice(&[a, b]),
+        [a, b, c] => dst.put_slice(&[a, b, c]),
+        [a, b, c, d] => dst.put_slice(&[a, b, c, d]),
+        _ => dst.put_slice(data),
+    }
     dst.put_slice(b"\r\n");
 }
 
@@ -131,8 +151,7 @@ fn digits(number: usize) -> usize {
 /// A type byte, a number and a CRLF.
 #[inline]
 fn header(dst: &mut BytesMut, tag: u8, number: usize) {
-    // Nearly all counts and lengths have one or two digits, and a write of
-    // constant size is a move or two.
+    // Nearly all counts and lengths have one or two digits.
     let digit = |place: usize| b'0' + (number / place % 10) as u8;
     match number {
         0..=9 => dst.put_slice(&[tag, digit(1), b'\r', b'\n']),
@@ -141,6 +160,7 @@ fn header(dst: &mut BytesMut, tag: u8, number: usize) {
     }
 }
 
+#[inline(never)]
 fn long_header(dst: &mut BytesMut, tag: u8, number: usize) {
     dst.put_u8(tag);
     dst.put_slice(itoa::Buffer::new().format(number).as_bytes());
