@@ -254,11 +254,15 @@ impl<'a> FromValue<'a> for Cow<'a, str> {
 
 impl<'a> FromValue<'a> for String {
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
-        Cow::<'a, str>::from_value(value).map(Cow::into_owned)
+        match value.bulk() {
+            Some(text) => core::str::from_utf8(text).map(String::from).map_err(not_utf8),
+            None => Cow::<'a, str>::from_value(value).map(Cow::into_owned),
+        }
     }
 }
 
 impl<'a> FromValue<'a> for Bytes {
+    #[inline]
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
         match value.bare().plain_bulk() {
             Some(range) => Ok(value.slice(range)),
@@ -329,9 +333,8 @@ where
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
         let pairs = pairs(value)?;
         let mut map = Self::with_capacity_and_hasher(pairs.size_hint().0, S::default());
-        for pair in pairs {
-            let (key, value) = parse_pair(pair)?;
-            map.insert(key, value);
+        for (key, value) in pairs {
+            map.insert(K::from_value(key)?, V::from_value(value)?);
         }
         Ok(map)
     }
@@ -348,6 +351,7 @@ enum PairIter<'a> {
 impl<'a> Iterator for PairIter<'a> {
     type Item = (ValueRef<'a>, ValueRef<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match self {
             Self::Flat(items) => Some((items.next()?, items.next()?)),
