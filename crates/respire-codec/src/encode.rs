@@ -34,6 +34,8 @@ pub fn bulk_string(dst: &mut BytesMut, data: &[u8]) {
 
 /// Writes a command with its name as the first of `args`.
 ///
+/// `dst` is given room once, for an upper bound of the bytes: at most 25 an argument more than there will be, and 23 for all.
+///
 /// # Example
 ///
 /// ```
