@@ -39,6 +39,8 @@ mod connection;
 mod error;
 mod reply;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod transport;
 
 pub use client::Client;

@@ -25,6 +25,8 @@ use crate::{
 pub(crate) mod handshake;
 pub(crate) mod outgoing;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use outgoing::Outgoing;

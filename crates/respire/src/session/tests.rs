@@ -1,5 +1,4 @@
 use std::{
-    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -8,7 +7,6 @@ use std::{
 };
 
 use bytes::BytesMut;
-use proptest::prelude::*;
 use respire_codec::{Decoder, DecoderConfig};
 
 use super::*;
@@ -39,10 +37,6 @@ fn frames(bytes: &[u8]) -> Vec<Frame> {
     }
     assert!(buffer.is_empty(), "the test's bytes are whole frames");
     frames
-}
-
-fn frame(bytes: &[u8]) -> Frame {
-    frames(bytes).pop().unwrap()
 }
 
 /// A request of `replies` replies whose packet has about `size` bytes.
@@ -388,160 +382,4 @@ fn each_outcome_wakes_its_task_once() {
     assert_eq!(counter.0.load(Ordering::Relaxed), 1);
     h.session.take_woken(&mut woken);
     assert!(woken.is_empty());
-}
-
-/// What the simulation does next.
-#[derive(Clone, Debug)]
-enum Step {
-    Submit {
-        replies: usize,
-        size: usize,
-        deadline: Option<u64>,
-    },
-    /// Drops one of the requests that are awaited.
-    Abandon(usize),
-    Send,
-    /// The server answers this many of what it was asked.
-    Answer(usize),
-    Push,
-    Pass(u64),
-    Open,
-    Drain,
-    LoseSending,
-    Fail,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        8 => (1..4_usize, 0..600_usize, prop::option::of(1..6_u64))
-            .prop_map(|(replies, size, deadline)| Step::Submit { replies, size, deadline }),
-        3 => any::<usize>().prop_map(Step::Abandon),
-        6 => Just(Step::Send),
-        8 => (1..5_usize).prop_map(Step::Answer),
-        1 => Just(Step::Push),
-        2 => (1..4_u64).prop_map(Step::Pass),
-        2 => Just(Step::Open),
-        1 => Just(Step::Drain),
-        1 => Just(Step::LoseSending),
-        1 => Just(Step::Fail),
-    ]
-}
-
-/// A request as the model knows it.
-struct Expected {
-    id: RequestId,
-    tag: usize,
-    replies: usize,
-    deadline: Option<Instant>,
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
-    /// Whatever happens in whatever order, a request that is answered gets its own replies, all of them, and one that
-    /// is not has an outcome by its deadline.
-    #[test]
-    fn no_history_shifts_a_reply(steps in prop::collection::vec(step(), 1..200)) {
-        let mut h = Harness::opening(BOUNDS);
-        let mut awaited: Vec<Expected> = Vec::new();
-        // What the server was sent and has not answered: the tag and the number of the reply.
-        let mut asked: VecDeque<(usize, usize)> = VecDeque::new();
-        let (mut failed, mut sending) = (false, true);
-        for (tag, step) in steps.into_iter().enumerate() {
-            match step {
-                Step::Submit { replies, size, deadline } => {
-                    // The tag travels in the bytes, so that the server answers what it really received.
-                    let mut packet = Command::new(format!("{tag}")).arg(vec![b'x'; size]).into_packet().unwrap();
-                    packet.replies = replies;
-                    let deadline = deadline.map(|seconds| h.now + Duration::from_secs(seconds));
-                    match h.session.submit(&packet, deadline, h.now) {
-                        Ok(id) => awaited.push(Expected { id, tag, replies, deadline }),
-                        Err(error) => {
-                            prop_assert!(!h.session.accepts());
-                            prop_assert_eq!(error.send_state(), SendState::NotSent);
-                        }
-                    }
-                }
-                Step::Abandon(which) if !awaited.is_empty() => {
-                    let gone = awaited.swap_remove(which % awaited.len());
-                    h.session.abandon(gone.id);
-                }
-                Step::Send if !failed && sending => {
-                    let order: Vec<usize> = h.session.order.iter().copied().collect();
-                    h.session.begin_send(&mut h.outgoing);
-                    let mut bytes = Vec::new();
-                    while !h.outgoing.is_empty() {
-                        let mut slices = [std::io::IoSlice::new(&[]); 3];
-                        let count = h.outgoing.slices(&mut slices);
-                        let taken: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-                        for slice in &slices[..count] { bytes.extend_from_slice(slice); }
-                        h.outgoing.advance(taken);
-                    }
-                    h.session.end_send(bytes.len());
-                    let sent = frames(&bytes);
-                    prop_assert!(sent.len() <= order.len());
-                    // The newest of the order are the ones that were just sent.
-                    for (frame, key) in sent.iter().zip(&order[order.len() - sent.len()..]) {
-                        let words: Vec<&str> = frame.parse().unwrap();
-                        let tag: usize = words[0].parse().unwrap();
-                        for reply in 0..h.session.requests[*key].commands {
-                            asked.push_back((tag, reply));
-                        }
-                    }
-                }
-                Step::Answer(count) if !failed => {
-                    for (tag, reply) in asked.drain(..count.min(asked.len())) {
-                        let text = format!("+{tag}.{reply}\r\n");
-                        h.session.handle_frame(frame(text.as_bytes()), h.now).unwrap();
-                    }
-                }
-                Step::Push if !failed => {
-                    h.session.handle_frame(frame(b">1\r\n+p\r\n"), h.now).unwrap();
-                }
-                Step::Pass(seconds) => {
-                    h.now += Duration::from_secs(seconds);
-                    let next = h.session.handle_deadlines(h.now);
-                    prop_assert!(next.is_none_or(|next| next > h.now));
-                }
-                Step::Open => h.session.open(h.now),
-                Step::Drain => h.session.drain(),
-                Step::LoseSending => {
-                    h.session.lose_sending();
-                    sending = false;
-                }
-                Step::Fail => {
-                    failed = true;
-                    h.session.fail(&Error::closed("the test ends it"));
-                }
-                _ => {}
-            }
-            let mut still = Vec::new();
-            for expected in awaited.drain(..) {
-                match h.session.poll_outcome(expected.id, noop()) {
-                    Poll::Pending => {
-                        prop_assert!(!failed, "everything ends with the session");
-                        // The clock moves in steps, after which deadlines were kept.
-                        prop_assert!(expected.deadline.is_none_or(|deadline| deadline > h.now));
-                        still.push(expected);
-                    }
-                    Poll::Ready(Ok(replies)) => {
-                        let texts: Vec<String> =
-                            replies.into_vec().iter().map(|reply| reply.parse().unwrap()).collect();
-                        let own: Vec<String> = (0..expected.replies)
-                            .map(|reply| format!("{}.{reply}", expected.tag))
-                            .collect();
-                        prop_assert_eq!(texts, own);
-                    }
-                    Poll::Ready(Err(error)) => {
-                        let deadline = expected.deadline.is_some_and(|deadline| deadline <= h.now);
-                        prop_assert!(error.is_timeout() && deadline || error.is_closed());
-                    }
-                }
-            }
-            awaited = still;
-            prop_assert!(h.session.commands_in_flight <= BOUNDS.commands || h.session.order.len() == 1);
-            prop_assert!(h.session.bytes_in_flight <= BOUNDS.bytes || h.session.order.len() == 1);
-            prop_assert_eq!(h.session.unsettled, awaited.len());
-        }
-    }
 }
