@@ -13,6 +13,7 @@ use crate::{
     config::Config,
     connection::Connection,
     error::{Error, SendState},
+    pubsub::{PushHub, Pushes},
     reply::Reply,
     session::Replies,
 };
@@ -44,6 +45,7 @@ pub struct Client {
 #[derive(Debug)]
 struct Link {
     config: Arc<Config>,
+    pushes: Arc<PushHub>,
     state: Mutex<LinkState>,
 }
 
@@ -79,7 +81,8 @@ impl Client {
     pub async fn with_config(config: Config) -> Result<Self, Error> {
         let command_timeout = config.command_timeout();
         let config = Arc::new(config);
-        let connection = Connection::start(Arc::clone(&config))?;
+        let pushes = Arc::new(PushHub::new(config.push_queue_max()));
+        let connection = Connection::start(Arc::clone(&config), pushes.clone())?;
         // The link exists before the wait, so that dropping this future ends the attempt.
         let state = LinkState {
             connection: Arc::clone(&connection),
@@ -88,7 +91,7 @@ impl Client {
             next_attempt: None,
             closed: false,
         };
-        let link = Arc::new(Link { config, state: Mutex::new(state) });
+        let link = Arc::new(Link { config, pushes, state: Mutex::new(state) });
         let client = Self { link, command_timeout };
         connection.opened().await?;
         Ok(client)
@@ -158,6 +161,16 @@ impl Client {
         &self.link.config
     }
 
+    /// What the server sends over the shared connection without having been asked, from now on. See [`Pushes`].
+    pub fn pushes(&self) -> Pushes {
+        self.link.pushes.listen()
+    }
+
+    /// How many pushes were dropped because nobody listened to [`pushes`](Self::pushes).
+    pub fn pushes_unheard(&self) -> u64 {
+        self.link.pushes.unheard()
+    }
+
     /// Takes no more requests, waits for those under way, and closes the connection. Each of them still ends by its own
     /// deadline. Applies to all clones.
     ///
@@ -176,6 +189,7 @@ impl Client {
         for connection in connections {
             connection.finished().await;
         }
+        self.link.pushes.close();
     }
 
     async fn request(&self, packet: Packet) -> Result<Replies, Error> {
@@ -231,7 +245,7 @@ impl Link {
                 }
             }
         }
-        let next = Connection::start(Arc::clone(&self.config))?;
+        let next = Connection::start(Arc::clone(&self.config), self.pushes.clone())?;
         let last = std::mem::replace(&mut state.connection, Arc::clone(&next));
         state.next_attempt = None;
         state.given_up.retain(|connection| connection.strong_count() > 0);
@@ -249,5 +263,6 @@ impl Drop for Link {
     fn drop(&mut self) {
         // The last handle is gone, and with it every future that waits for a reply.
         self.state().connection.abort();
+        self.pushes.close();
     }
 }

@@ -48,6 +48,8 @@ pub struct Config {
     command_timeout: Option<Duration>,
     in_flight_commands_max: usize,
     in_flight_bytes_max: usize,
+    push_queue_items_max: usize,
+    push_queue_bytes_max: usize,
     codec_limits: respire_codec::Limits,
 }
 
@@ -72,6 +74,8 @@ impl Config {
             command_timeout: Some(Self::DEFAULT_TIMEOUT),
             in_flight_commands_max: 65_536,
             in_flight_bytes_max: 64 * 1024 * 1024,
+            push_queue_items_max: 65_536,
+            push_queue_bytes_max: 16 * 1024 * 1024,
             codec_limits: respire_codec::Limits::default(),
         }
     }
@@ -122,6 +126,14 @@ impl Config {
     pub fn with_in_flight_max(mut self, commands: usize, bytes: usize) -> Self {
         self.in_flight_commands_max = commands.max(1);
         self.in_flight_bytes_max = bytes.max(1);
+        self
+    }
+
+    /// Sets how many pushes may wait for one reader, and how many bytes they may have together; 65,536 and 16 MiB where
+    /// nothing is set. Beyond either, the oldest are dropped, and the reader is told how many.
+    pub fn with_push_queue_max(mut self, items: usize, bytes: usize) -> Self {
+        self.push_queue_items_max = items.max(1);
+        self.push_queue_bytes_max = bytes.max(1);
         self
     }
 
@@ -177,6 +189,13 @@ impl Config {
 
     pub(crate) fn in_flight_max(&self) -> (usize, usize) {
         (self.in_flight_commands_max, self.in_flight_bytes_max)
+    }
+
+    pub(crate) fn push_queue_max(&self) -> crate::pubsub::QueueMax {
+        crate::pubsub::QueueMax {
+            items: self.push_queue_items_max,
+            bytes: self.push_queue_bytes_max,
+        }
     }
 
     pub(crate) fn codec_limits(&self) -> respire_codec::Limits {

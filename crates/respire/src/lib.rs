@@ -37,6 +37,7 @@ mod command;
 mod config;
 mod connection;
 mod error;
+pub mod pubsub;
 mod reply;
 mod session;
 #[cfg(test)]

@@ -24,7 +24,10 @@ use crate::{
     command::Packet,
     config::Config,
     error::{Error, Fault},
-    session::{Bounds, Replies, RequestId, Session},
+    session::{
+        Bounds, Replies, RequestId, Session,
+        push::{ConnectionId, PushSink},
+    },
 };
 
 mod dial;
@@ -114,17 +117,18 @@ impl State {
 }
 
 impl Connection {
-    /// Starts to connect, in a task of its own. Requests may be submitted at once.
+    /// Starts to connect, in a task of its own. Requests may be submitted at once. What arrives unasked goes to `sink`.
     ///
     /// # Errors
     ///
     /// Outside of a tokio runtime.
-    pub(crate) fn start(config: Arc<Config>) -> Result<Arc<Self>, Error> {
+    pub(crate) fn start(config: Arc<Config>, sink: Arc<dyn PushSink>) -> Result<Arc<Self>, Error> {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| Error::usage("a client needs a tokio runtime to connect in".to_owned()))?;
         let (commands, bytes) = config.in_flight_max();
         let bounds = Bounds { commands, bytes, stall: config.command_timeout() };
         let connection = Arc::new(Self::new(bounds));
+        connection.state().session.attach(ConnectionId::next(), sink);
         runtime.spawn(driver::run(driver::Guard(Arc::clone(&connection)), config));
         Ok(connection)
     }
@@ -192,6 +196,7 @@ impl Connection {
             && state.alone_streak > ALONE_STREAK
             && !state.sending
             && state.send_failed.is_none()
+            && !state.session.is_urgent()
             && self.wire.get().is_some();
         let driver = if by_caller {
             state.sending = true;

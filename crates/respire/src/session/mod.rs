@@ -9,6 +9,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     task::{Poll, Waker},
     time::{Duration, Instant},
 };
@@ -24,12 +25,14 @@ use crate::{
 
 pub(crate) mod handshake;
 pub(crate) mod outgoing;
+pub(crate) mod push;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
 mod tests;
 
 use outgoing::Outgoing;
+use push::{ConnectionId, PushSink};
 
 /// Names a request of one session, from `submit` to the `poll_outcome` that is ready, or to `abandon`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +89,8 @@ pub(crate) struct Session {
     /// Not later than the earliest deadline of a request.
     next_check: Option<Instant>,
     woken: Vec<Waker>,
-    pushes: u64,
+    /// Who takes the pushes, and as whose.
+    sink: Option<(ConnectionId, Arc<dyn PushSink>)>,
     answered: u64,
     given_up: bool,
 }
@@ -185,10 +189,20 @@ impl Session {
             progress: now,
             next_check: None,
             woken: Vec::new(),
-            pushes: 0,
+            sink: None,
             answered: 0,
             given_up: false,
         }
+    }
+
+    /// Has the pushes handed to a sink, from now on.
+    pub(crate) fn attach(&mut self, id: ConnectionId, sink: Arc<dyn PushSink>) {
+        self.sink = Some((id, sink));
+    }
+
+    /// Whether pushes must be received as soon as they arrive.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.sink.as_ref().is_some_and(|(_, sink)| sink.is_urgent())
     }
 
     /// Whether the connection was given up because nothing was answered.
@@ -369,8 +383,7 @@ impl Session {
     /// The frame answers nothing. The caller must [`fail`](Self::fail) the session with this error.
     pub(crate) fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Error> {
         if frame.is_push() {
-            self.pushes += 1;
-            tracing::trace!(pushes = self.pushes, "a push that nobody subscribed to");
+            self.hand_on(frame);
             return Ok(());
         }
         let Some(&key) = self.order.front() else { return Err(unasked(&frame)) };
@@ -393,6 +406,20 @@ impl Session {
             self.admit_waiting();
         }
         Ok(())
+    }
+
+    fn hand_on(&mut self, push: Frame) {
+        match &self.sink {
+            Some((id, sink)) => sink.handle_push(*id, push, &mut self.woken),
+            None => tracing::trace!("a push that nobody takes"),
+        }
+    }
+
+    /// What pushes have told is not to be relied on any more.
+    fn end_pushes(&mut self) {
+        if let Some((id, sink)) = &self.sink {
+            sink.handle_end(*id, &mut self.woken);
+        }
     }
 
     /// When to call [`handle_deadlines`](Self::handle_deadlines) next.
@@ -462,6 +489,7 @@ impl Session {
             tracing::debug!(?stall, "nothing is answered: the connection is given up");
             self.phase = Phase::Retired;
             self.given_up = true;
+            self.end_pushes();
             // What waits for its turn here never will have it.
             let error = Error::closed("the server stopped answering");
             self.end_waiting(&error);
@@ -485,6 +513,7 @@ impl Session {
     pub(crate) fn lose_sending(&mut self) {
         if self.accepts() || matches!(self.phase, Phase::Draining) {
             self.phase = Phase::Retired;
+            self.end_pushes();
             self.end_waiting(&Error::closed("sending failed"));
         }
     }
@@ -495,6 +524,7 @@ impl Session {
             return;
         }
         self.phase = Phase::Closed(error.clone());
+        self.end_pushes();
         self.end_waiting(error);
         let left = if self.asking { self.offered } else { self.taken };
         for key in std::mem::take(&mut self.order) {

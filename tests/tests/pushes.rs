@@ -1,0 +1,109 @@
+//! What a server sends unasked over the shared connection.
+
+use std::time::Duration;
+
+use respire::{
+    Client, Command, Config,
+    pubsub::{PushEvent, Pushes},
+};
+use respire_cli::local_server::{Flavour, LocalServer};
+use respire_tests::peer::ScriptedPeer;
+
+/// Beyond this, a future counts as hung.
+const HUNG: Duration = Duration::from_secs(20);
+
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(HUNG, future).await.expect("a future that hangs")
+}
+
+fn server(flavour: Flavour) -> LocalServer {
+    LocalServer::builder(flavour)
+        .args(["--enable-debug-command", "local"])
+        .start()
+        .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()))
+}
+
+fn debug_push() -> Command {
+    Command::new("DEBUG").arg("PROTOCOL").arg("push")
+}
+
+async fn number(pushes: &mut Pushes) -> i64 {
+    match in_time(pushes.next()).await {
+        Some(PushEvent::Push(push)) => {
+            let (_, number): (&str, i64) = push.parse().expect("two elements");
+            number
+        }
+        other => panic!("no push but {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_push_reaches_every_listener_and_no_request() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour);
+        let client = Client::connect(&server.url()).await.unwrap();
+        client.execute(debug_push()).await.unwrap();
+        assert_eq!(client.pushes_unheard(), 1, "{flavour:?}");
+        let (mut first, mut second) = (client.pushes(), client.pushes());
+        let reply = client.execute(debug_push()).await.unwrap();
+        assert!(reply.parse::<&str>().unwrap().starts_with("Some real reply"), "{flavour:?}");
+        for pushes in [&mut first, &mut second] {
+            let Some(PushEvent::Push(push)) = in_time(pushes.next()).await else {
+                panic!("{flavour:?}: no push")
+            };
+            assert_eq!(push.kind(), b"server-cpu-usage", "{flavour:?}");
+            assert_eq!(push.parse::<(&str, i64)>().unwrap(), ("server-cpu-usage", 42));
+        }
+        drop(first);
+        client.close().await;
+        assert_eq!(in_time(second.next()).await, None, "{flavour:?}");
+        assert_eq!(client.pushes_unheard(), 1, "{flavour:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_listener_that_does_not_keep_up_loses_the_oldest_and_is_told() {
+    let peer = ScriptedPeer::start(|mut connection, _| async move {
+        connection.shake_hands().await;
+        connection.command().await.unwrap();
+        for number in 0..1000 {
+            connection.send(format!(">2\r\n+n\r\n:{number}\r\n")).await;
+        }
+        connection.send("+OK\r\n").await;
+        connection.swallow().await;
+    })
+    .await;
+    let config = peer.url().parse::<Config>().unwrap().with_push_queue_max(10, 1 << 20);
+    let client = in_time(Client::with_config(config)).await.unwrap();
+    let mut pushes = client.pushes();
+    in_time(client.execute(Command::new("GO"))).await.unwrap();
+    assert_eq!(in_time(pushes.next()).await, Some(PushEvent::Lagged { dropped: 990 }));
+    for expected in 990..1000 {
+        assert_eq!(number(&mut pushes).await, expected);
+    }
+    assert_eq!(pushes.dropped(), 990);
+    drop(client);
+    assert_eq!(in_time(pushes.next()).await, None);
+}
+
+#[tokio::test]
+async fn pushes_arrive_without_any_request() {
+    let peer = ScriptedPeer::start(|mut connection, _| async move {
+        connection.shake_hands().await;
+        connection.command().await.unwrap();
+        connection.send("+OK\r\n").await;
+        for number in 0..3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            connection.send(format!(">2\r\n+n\r\n:{number}\r\n")).await;
+        }
+        connection.swallow().await;
+    })
+    .await;
+    let config: Config = peer.url().parse().unwrap();
+    let client = in_time(Client::with_config(config)).await.unwrap();
+    let mut pushes = client.pushes();
+    in_time(client.execute(Command::new("GO"))).await.unwrap();
+    for expected in 0..3 {
+        assert_eq!(number(&mut pushes).await, expected);
+    }
+}
