@@ -33,6 +33,8 @@ use crate::{
 mod dial;
 mod driver;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 mod wire;
 
