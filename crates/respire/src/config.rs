@@ -6,7 +6,11 @@ use respire_codec::Protocol;
 
 use crate::error::Error;
 
+mod behaviour;
 mod url;
+
+use behaviour::Behaviour;
+pub use behaviour::{WhenDown, WhenFull};
 
 /// A connection's settings. Starts from a URL, or from an [`Address`] with defaults.
 ///
@@ -51,6 +55,7 @@ pub struct Config {
     push_queue_items_max: usize,
     push_queue_bytes_max: usize,
     codec_limits: respire_codec::Limits,
+    behaviour: Behaviour,
 }
 
 impl Config {
@@ -77,6 +82,7 @@ impl Config {
             push_queue_items_max: 65_536,
             push_queue_bytes_max: 16 * 1024 * 1024,
             codec_limits: respire_codec::Limits::default(),
+            behaviour: Behaviour::default(),
         }
     }
 

@@ -26,6 +26,8 @@ enum Kind {
     Connect { address: Address, cause: Arc<ConnectFailure> },
     /// The deadline passed.
     Timeout(&'static str),
+    /// As much was under way as may be.
+    Full,
     /// The connection ended.
     Closed { reason: &'static str, by_us: bool, source: Option<Arc<dyn StdError + Send + Sync>> },
     /// The server broke the protocol.
@@ -98,6 +100,10 @@ impl Error {
         Self { kind: Kind::Timeout(while_doing), sent }
     }
 
+    pub(crate) fn full() -> Self {
+        Self { kind: Kind::Full, sent: SendState::NotSent }
+    }
+
     pub(crate) fn closed(reason: &'static str) -> Self {
         let kind = Kind::Closed { reason, by_us: false, source: None };
         Self { kind, sent: SendState::MaybeSent }
@@ -146,6 +152,12 @@ impl Error {
         }
     }
 
+    /// Whether the request was rejected because as much is under way as may be; see
+    /// [`WhenFull::Reject`](crate::WhenFull::Reject).
+    pub fn is_full(&self) -> bool {
+        matches!(self.kind, Kind::Full)
+    }
+
     /// Whether the connection ended before the answer was there.
     pub fn is_closed(&self) -> bool {
         matches!(self.kind, Kind::Closed { .. })
@@ -183,6 +195,21 @@ impl Error {
         matches!(self.kind, Kind::Closed { .. } | Kind::Protocol { .. })
     }
 
+    /// Whether no connection could be established and another attempt may fare better: the server was not there, or not
+    /// able to serve, and has not refused the client as such.
+    pub(crate) fn is_down(&self) -> bool {
+        match &self.kind {
+            Kind::Connect { cause, .. } => match &**cause {
+                ConnectFailure::Tls => false,
+                ConnectFailure::Refused { source, .. } => {
+                    !matches!(source.code(), "WRONGPASS" | "NOAUTH" | "NOPERM" | "NOPROTO")
+                }
+                _ => true,
+            },
+            _ => false,
+        }
+    }
+
     /// Whether the settings cannot be used.
     pub fn is_config(&self) -> bool {
         matches!(self.kind, Kind::Config(_))
@@ -208,6 +235,7 @@ impl Error {
         match &self.kind {
             Kind::Config(_)
             | Kind::Usage(_)
+            | Kind::Full
             | Kind::Value(_)
             | Kind::Closed { by_us: true, .. } => Fault::Caller,
             Kind::Connect { cause, .. } if matches!(**cause, ConnectFailure::Tls) => Fault::Caller,
@@ -223,6 +251,7 @@ impl fmt::Display for Error {
             Kind::Usage(reason) => f.write_str(reason),
             Kind::Connect { address, .. } => write!(f, "cannot connect to {address}"),
             Kind::Timeout(while_doing) => write!(f, "the deadline passed while {while_doing}"),
+            Kind::Full => f.write_str("as much is under way on the connection as may be"),
             Kind::Closed { reason, .. } => write!(f, "the connection ended: {reason}"),
             Kind::Protocol { reason, .. } => write!(f, "the server broke the protocol: {reason}"),
             Kind::Server(error) => write!(f, "{error}"),
@@ -255,7 +284,9 @@ impl StdError for Error {
             Kind::Closed { source, .. } => source.as_ref().map(|source| &**source as _),
             Kind::Protocol { source, .. } => source.as_ref().map(|source| source as _),
             Kind::Value(error) => Some(error),
-            Kind::Config(_) | Kind::Usage(_) | Kind::Timeout(_) | Kind::Server(_) => None,
+            Kind::Config(_) | Kind::Usage(_) | Kind::Timeout(_) | Kind::Full | Kind::Server(_) => {
+                None
+            }
         }
     }
 }

@@ -44,9 +44,9 @@ mod session;
 mod simulation;
 mod transport;
 
-pub use client::Client;
+pub use client::{Client, RetryPolicy};
 pub use command::{Command, Pipeline, ToArg};
-pub use config::{Address, Config, Secret};
+pub use config::{Address, Config, Secret, WhenDown, WhenFull};
 pub use error::{Error, Fault, SendState};
 pub use reply::{Reply, ServerError};
 

@@ -45,10 +45,10 @@ impl Drop for Guard {
 }
 
 /// Connects, then drives the connection to its end.
-pub(super) async fn run(guard: Guard, config: Arc<Config>) {
+pub(super) async fn run(guard: Guard, config: Arc<Config>, not_before: Option<std::time::Instant>) {
     let connection = &*guard.0;
     let address = config.address().clone();
-    match connect(connection, &config).await {
+    match connect(connection, &config, not_before).await {
         Ok(Some(established)) => {
             tracing::debug!(%address, protocol = ?established.protocol, "connected");
             let error = drive(connection, established).await;
@@ -68,8 +68,14 @@ pub(super) async fn run(guard: Guard, config: Arc<Config>) {
 async fn connect(
     connection: &Connection,
     config: &Config,
+    not_before: Option<std::time::Instant>,
 ) -> Result<Option<Established>, ConnectFailure> {
-    let attempt = tokio::time::timeout(config.connect_timeout(), establish(config));
+    let attempt = async {
+        if let Some(not_before) = not_before {
+            sleep_until(Instant::from_std(not_before)).await;
+        }
+        tokio::time::timeout(config.connect_timeout(), establish(config)).await
+    };
     let mut attempt = pin!(attempt);
     let mut clock = Clock::new();
     poll_fn(|cx| {

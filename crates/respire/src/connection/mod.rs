@@ -22,7 +22,7 @@ use respire_codec::Protocol;
 
 use crate::{
     command::Packet,
-    config::Config,
+    config::{Config, WhenFull},
     error::{Error, Fault},
     session::{
         Bounds, Replies, RequestId, Session,
@@ -119,19 +119,24 @@ impl State {
 }
 
 impl Connection {
-    /// Starts to connect, in a task of its own. Requests may be submitted at once. What arrives unasked goes to `sink`.
+    /// Starts to connect, in a task of its own, at once or at the instant that is given. Requests may be submitted at once.
+    /// What arrives unasked goes to `sink`.
     ///
     /// # Errors
     ///
     /// Outside of a tokio runtime.
-    pub(crate) fn start(config: Arc<Config>, sink: Arc<dyn PushSink>) -> Result<Arc<Self>, Error> {
+    pub(crate) fn start(
+        config: Arc<Config>,
+        sink: Arc<dyn PushSink>,
+        not_before: Option<Instant>,
+    ) -> Result<Arc<Self>, Error> {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| Error::usage("a client needs a tokio runtime to connect in".to_owned()))?;
         let (commands, bytes) = config.in_flight_max();
         let bounds = Bounds { commands, bytes, stall: config.command_timeout() };
         let connection = Arc::new(Self::new(bounds));
         connection.state().session.attach(ConnectionId::next(), sink);
-        runtime.spawn(driver::run(driver::Guard(Arc::clone(&connection)), config));
+        runtime.spawn(driver::run(driver::Guard(Arc::clone(&connection)), config, not_before));
         Ok(connection)
     }
 
@@ -184,13 +189,27 @@ impl Connection {
     }
 
     /// Submits a request. Its replies come by the future that is returned; dropping that abandons the request.
+    #[cfg(test)]
     pub(crate) fn submit(
         self: &Arc<Self>,
         packet: &Packet,
         deadline: Option<Instant>,
     ) -> Result<Pending, Error> {
+        self.submit_when(packet, deadline, WhenFull::Wait)
+    }
+
+    /// As [`submit`](Self::submit), where the request may be rejected.
+    pub(crate) fn submit_when(
+        self: &Arc<Self>,
+        packet: &Packet,
+        deadline: Option<Instant>,
+        when_full: WhenFull,
+    ) -> Result<Pending, Error> {
         let now = Instant::now();
         let mut state = self.state();
+        if when_full == WhenFull::Reject && state.session.is_full_for(packet) {
+            return Err(Error::full());
+        }
         let id = state.session.submit(packet, deadline, now)?;
         let alone = state.session.is_alone(id);
         state.alone_streak = if alone { state.alone_streak.saturating_add(1) } else { 0 };

@@ -238,6 +238,15 @@ impl Session {
         }
     }
 
+    /// Whether a request would have to wait for its turn; before the session is open, whether as many wait already as
+    /// may be under way.
+    pub(crate) fn is_full_for(&self, packet: &Packet) -> bool {
+        match self.phase {
+            Phase::Open => !self.waiting.is_empty() || !self.has_room(packet.replies, packet.len()),
+            _ => self.waiting.len() >= self.bounds.commands,
+        }
+    }
+
     /// Takes a request. Its bytes enter the stream at once, or when there is room for it.
     pub(crate) fn submit(
         &mut self,

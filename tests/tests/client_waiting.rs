@@ -1,0 +1,291 @@
+//! What requests do when the server is away, or the connection full.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use respire::{Client, Command, Config, RetryPolicy, SendState, WhenDown, WhenFull};
+use respire_cli::local_server::{Flavour, LocalServer};
+use respire_tests::peer::ScriptedPeer;
+
+/// Beyond this, a future counts as hung. Deadlines in these tests are far below; the machine may be busy.
+const HUNG: Duration = Duration::from_secs(30);
+
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(HUNG, future).await.expect("a future that hangs")
+}
+
+fn config(url: &str, command_timeout: Duration) -> Config {
+    url.parse::<Config>()
+        .expect("the URL is one of ours")
+        .with_command_timeout(Some(command_timeout))
+        .with_connect_timeout(Duration::from_secs(10))
+}
+
+fn server(flavour: Flavour) -> LocalServer {
+    LocalServer::builder(flavour)
+        .tcp()
+        .start()
+        .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()))
+}
+
+fn echo(nonce: impl respire::ToArg) -> Command {
+    Command::new("ECHO").arg(nonce)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_wait_are_answered_when_the_server_is_back() {
+    for flavour in Flavour::ALL {
+        let mut server = server(flavour);
+        let config = config(&server.tcp_url().unwrap(), Duration::from_secs(20))
+            .with_when_down(WhenDown::Wait);
+        let client = in_time(Client::with_config(config)).await.unwrap();
+        server.kill();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let requests: Vec<_> = (0..200_u32)
+            .map(|at| {
+                let client = client.clone();
+                tokio::spawn(async move { client.query::<u32>(echo(at)).await })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let server = tokio::task::spawn_blocking(move || {
+            server.restart().expect("the server starts again");
+            server
+        });
+        let _server = server.await.unwrap();
+        for (at, request) in requests.into_iter().enumerate() {
+            assert_eq!(in_time(request).await.unwrap().unwrap() as usize, at, "{flavour:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn all_who_wait_share_each_attempt_and_end_by_their_deadlines() {
+    let dials = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&dials);
+    let peer = ScriptedPeer::start(move |_, _| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        // Closed before the handshake.
+        async {}
+    })
+    .await;
+    let timeout = Duration::from_millis(500);
+    let config = config(&peer.url(), timeout).with_when_down(WhenDown::Wait);
+    let client = Client::unconnected(config);
+    let start = Instant::now();
+    let requests: Vec<_> = (0..500_u32)
+        .map(|at| {
+            let client = client.clone();
+            tokio::spawn(async move { client.execute(echo(at)).await })
+        })
+        .collect();
+    for request in requests {
+        let error = in_time(request).await.unwrap().unwrap_err();
+        assert!(error.is_timeout() && !error.is_connect(), "{error:?}");
+        assert_eq!(error.send_state(), SendState::NotSent);
+    }
+    assert!(start.elapsed() >= timeout, "each waited for its deadline");
+    // 20 ms, doubled each time and halved at most, are six dials in half a second, were they all to fail at once.
+    let dials = dials.load(Ordering::SeqCst);
+    assert!((2..20).contains(&dials), "{dials} dials");
+}
+
+#[tokio::test]
+async fn who_fails_fast_is_not_held_up_by_those_who_wait() {
+    let peer = ScriptedPeer::start(|_, _| async {}).await;
+    let config = config(&peer.url(), Duration::from_secs(3)).with_when_down(WhenDown::Wait);
+    let waiting = Client::unconnected(config);
+    let hasty = waiting.with_when_down(WhenDown::FailFast);
+    // After some failures the distance between attempts is long enough for the next lines.
+    let request = {
+        let waiting = waiting.clone();
+        tokio::spawn(async move { waiting.execute(echo(1)).await })
+    };
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let error = in_time(hasty.execute(echo(2))).await.unwrap_err();
+    assert!(error.is_connect() && !error.is_timeout(), "{error:?}");
+    assert!(!request.is_finished(), "the other one still waits");
+    let error = in_time(request).await.unwrap().unwrap_err();
+    assert!(error.is_timeout(), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_refused_password_is_not_waited_for() {
+    for flavour in Flavour::ALL {
+        let server = LocalServer::builder(flavour).tcp().args(["--requirepass", "right"]).start();
+        let server = server.expect("the server starts");
+        let url = server.tcp_url().unwrap().replace("://", "://:wrong@");
+        for protocol in ["2", "3"] {
+            let url = format!("{url}?protocol={protocol}");
+            let config = config(&url, Duration::from_secs(60)).with_when_down(WhenDown::Wait);
+            let client = Client::unconnected(config);
+            let error = in_time(client.execute(echo(1))).await.unwrap_err();
+            assert_eq!(error.server_error().unwrap().code(), "WRONGPASS", "{error:?}");
+        }
+    }
+}
+
+/// Answers what comes first with an error for so many times, then with what was asked.
+fn passing_state(code: &'static str, times: usize) -> impl Future<Output = ScriptedPeer> {
+    ScriptedPeer::start(move |mut connection, _| async move {
+        connection.shake_hands().await;
+        let mut seen = 0;
+        while let Some(command) = connection.command().await {
+            seen += 1;
+            match seen <= times {
+                true => connection.send(format!("-{code} not now\r\n")).await,
+                false => connection.send(format!("+{}\r\n", command[1])).await,
+            }
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_state_of_the_server_that_passes_is_waited_for_if_asked() {
+    for code in ["LOADING", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN", "BUSY"] {
+        let peer = passing_state(code, 3).await;
+        let hasty = Client::unconnected(config(&peer.url(), Duration::from_secs(10)));
+        let error = in_time(hasty.execute(echo(1))).await.unwrap_err();
+        assert_eq!(error.server_error().unwrap().code(), code);
+        let patient = hasty.with_when_down(WhenDown::Wait);
+        assert_eq!(in_time(patient.query::<u32>(echo(7))).await.unwrap(), 7, "{code}");
+    }
+    // An error of the command's own is an answer.
+    let peer = passing_state("BUSYGROUP", 1).await;
+    let patient = Client::unconnected(config(&peer.url(), Duration::from_secs(10)))
+        .with_when_down(WhenDown::Wait);
+    let error = in_time(patient.execute(echo(1))).await.unwrap_err();
+    assert_eq!(error.server_error().unwrap().code(), "BUSYGROUP");
+}
+
+#[tokio::test]
+async fn a_state_that_does_not_pass_is_reported_by_the_deadline() {
+    let peer = passing_state("LOADING", usize::MAX).await;
+    let config = config(&peer.url(), Duration::from_millis(300)).with_when_down(WhenDown::Wait);
+    let client = Client::unconnected(config);
+    let error = in_time(client.execute(echo(1))).await.unwrap_err();
+    assert!(error.is_timeout() || error.server_error().unwrap().code() == "LOADING", "{error:?}");
+}
+
+#[tokio::test]
+async fn a_request_that_finds_the_connection_full_is_rejected_if_asked() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour);
+        let config = config(&server.url(), Duration::from_secs(20)).with_in_flight_max(2, 1 << 20);
+        let client = in_time(Client::with_config(config)).await.unwrap();
+        let choosy = client.with_when_full(WhenFull::Reject);
+        let slow =
+            Command::new("EVAL").arg("local s = 0 for i = 1, 2e7 do s = s + i end return 1").arg(0);
+        let mut slow = Box::pin(client.execute(slow));
+        let mut second = Box::pin(choosy.query::<u32>(echo(2)));
+        std::future::poll_fn(|cx| {
+            assert!(slow.as_mut().poll(cx).is_pending());
+            assert!(second.as_mut().poll(cx).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        let error = in_time(choosy.execute(echo(3))).await.unwrap_err();
+        assert!(error.is_full() && error.send_state() == SendState::NotSent, "{error:?}");
+        // Who is not asked to be choosy waits for its turn.
+        assert_eq!(in_time(client.query::<u32>(echo(4))).await.unwrap(), 4);
+        in_time(slow).await.unwrap();
+        assert_eq!(in_time(second).await.unwrap(), 2);
+        assert_eq!(in_time(choosy.query::<u32>(echo(5))).await.unwrap(), 5);
+    }
+}
+
+#[tokio::test]
+async fn while_the_connection_is_dialled_no_more_wait_than_may_be_under_way() {
+    let peer = ScriptedPeer::start(|connection, _| connection.freeze()).await;
+    let config = config(&peer.url(), Duration::from_millis(300))
+        .with_in_flight_max(3, 1 << 20)
+        .with_when_full(WhenFull::Reject);
+    let client = Client::unconnected(config);
+    let requests: Vec<_> = (0..10_u32)
+        .map(|at| {
+            let client = client.clone();
+            tokio::spawn(async move { client.execute(echo(at)).await })
+        })
+        .collect();
+    let mut full = 0;
+    for request in requests {
+        let error = in_time(request).await.unwrap().unwrap_err();
+        assert_eq!(error.send_state(), SendState::NotSent);
+        full += usize::from(error.is_full());
+    }
+    assert_eq!(full, 7);
+}
+
+#[tokio::test]
+async fn an_instant_ends_requests_as_a_timeout_does() {
+    let peer = ScriptedPeer::start(|mut connection, _| async move {
+        connection.shake_hands().await;
+        connection.swallow().await;
+    })
+    .await;
+    let client = Client::unconnected(config(&peer.url(), Duration::from_secs(3600)));
+    let client = client.with_deadline(Instant::now() + Duration::from_millis(100));
+    for _ in 0..2 {
+        let error = in_time(client.execute(echo(1))).await.unwrap_err();
+        assert!(error.is_timeout(), "{error:?}");
+    }
+    // What comes first holds.
+    let later = client
+        .with_deadline(Instant::now() + Duration::from_secs(3600))
+        .with_command_timeout(Some(Duration::from_millis(50)));
+    assert!(in_time(later.execute(echo(1))).await.unwrap_err().is_timeout());
+}
+
+/// Ends each connection when the first command has arrived, `times` times.
+async fn loses(times: usize) -> (ScriptedPeer, Arc<AtomicUsize>) {
+    let commands = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&commands);
+    let peer = ScriptedPeer::start(move |mut connection, number| {
+        let counted = Arc::clone(&counted);
+        async move {
+            connection.shake_hands().await;
+            while let Some(command) = connection.command().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                if number < times {
+                    return;
+                }
+                connection.send(format!("+{}\r\n", command[1])).await;
+            }
+        }
+    })
+    .await;
+    (peer, commands)
+}
+
+#[tokio::test]
+async fn what_may_have_been_carried_out_is_reported_and_not_repeated() {
+    let (peer, commands) = loses(1).await;
+    let policy = RetryPolicy::default().with_attempts(10);
+    let config = config(&peer.url(), Duration::from_secs(10)).with_retry(policy);
+    let client = in_time(Client::with_config(config)).await.unwrap();
+    let error = in_time(client.execute(Command::new("INCR").arg("n"))).await.unwrap_err();
+    assert!(error.is_closed() && error.send_state() == SendState::MaybeSent, "{error:?}");
+    assert_eq!(commands.load(Ordering::SeqCst), 1);
+    assert_eq!(in_time(client.query::<u32>(echo(1))).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn an_unconnected_client_connects_when_it_is_used() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour);
+        let client = Client::unconnected(config(&server.url(), Duration::from_secs(10)));
+        assert_eq!(client.protocol(), None);
+        assert_eq!(in_time(client.query::<u32>(echo(1))).await.unwrap(), 1);
+        assert!(client.protocol().is_some());
+        in_time(client.close()).await;
+        let error = in_time(client.execute(echo(2))).await.unwrap_err();
+        assert!(error.is_closed() && error.send_state() == SendState::NotSent, "{error:?}");
+        // One that was never used has nothing to close.
+        in_time(Client::unconnected(config(&server.url(), HUNG)).close()).await;
+    }
+}
