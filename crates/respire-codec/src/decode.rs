@@ -167,8 +167,51 @@ impl Decoder {
         if let Some(error) = self.failed {
             return Err(error);
         }
+        let (end, stop) = self.scan_frames(src);
+        self.finish_batch(end, src.len(), stop, || src.split_to(end).freeze())
+    }
+
+    /// Takes all complete frames off the front of memory that cannot be kept, and returns them
+    /// with the number of bytes that they took there.
+    ///
+    /// As [`decode_batch`](Self::decode_batch), but the frames are copied out, into memory that
+    /// is exactly as large as they are together. What stays must be at the front of what the
+    /// next call is given, of this function or of another.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode_batch`](Self::decode_batch).
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use respire_codec::Decoder;
+    ///
+    /// let mut decoder = Decoder::default();
+    /// let (batch, taken) = decoder.decode_lent(b"+a\r\n:1\r\n$5\r\nhel")?;
+    /// assert_eq!((batch.len(), taken), (2, 8));
+    /// let (batch, taken) = decoder.decode_lent(b"$5\r\nhello\r\n")?;
+    /// assert_eq!((batch.len(), taken), (1, 11));
+    /// # Ok::<(), respire_codec::DecodeError>(())
+    /// ```
+    pub fn decode_lent(&mut self, src: &[u8]) -> Result<(Batch, usize), DecodeError> {
+        if !self.ready.is_empty() {
+            return Ok((core::mem::take(&mut self.ready), 0));
+        }
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let (end, stop) = self.scan_frames(src);
+        let copied = || Bytes::copy_from_slice(src.get(..end).unwrap_or_default());
+        let batch = self.finish_batch(end, src.len(), stop, copied)?;
+        Ok((batch, end))
+    }
+
+    /// Enters all complete frames at the front of `src` on the tape, and returns where they end
+    /// and what came then: the reason to stop, and the first node of the frame that it was in.
+    fn scan_frames(&mut self, src: &[u8]) -> (usize, (Stop, usize)) {
         let mut start = 0;
-        let stop = loop {
+        loop {
             // Positions in a batch have 32 bits. What lies further back is left
             // for the next call.
             let rest = src.get(start..src.len().min(Batch::BYTES_MAX)).unwrap_or_default();
@@ -179,10 +222,9 @@ impl Decoder {
                     self.enter(start, length, first);
                     start += length;
                 }
-                Err(stop) => break (stop, first),
+                Err(stop) => return (start, (stop, first)),
             }
-        };
-        self.finish_batch(src, start, stop)
+        }
     }
 
     /// At least how many more bytes the current frame needs, for sizing a read.
@@ -250,17 +292,18 @@ impl Decoder {
         self.tape.entries.extend(pushes.entries.iter().map(|push| push.moved(start as u32, node)));
     }
 
-    /// Seals the frames that end before `end`. The nodes from `first` on belong
-    /// to a frame that is not complete and stay.
+    /// Seals the frames that end before `end` of `arrived` bytes, which `take` takes. The nodes
+    /// from `first` on belong to a frame that is not complete and stay.
     fn finish_batch(
         &mut self,
-        src: &mut BytesMut,
         end: usize,
+        arrived: usize,
         (stop, first): (Stop, usize),
+        take: impl FnOnce() -> Bytes,
     ) -> Result<Batch, DecodeError> {
         let outcome = match stop {
             Stop::More(missing) => {
-                self.starve(src.len() - end, missing);
+                self.starve(arrived - end, missing);
                 Ok(Batch::default())
             }
             Stop::Fault(fault) => Err(self.fail(end, fault)),
@@ -268,7 +311,8 @@ impl Decoder {
         if self.tape.entries.is_empty() {
             return outcome;
         }
-        let bytes = self.split(src, end);
+        self.consumed += end as u64;
+        let bytes = take();
         let tape = self.pool.seal(&mut self.tape);
         // The sealed tape keeps them as well, where no frame refers to them.
         let unfinished = tape.nodes.get(first..).unwrap_or_default();

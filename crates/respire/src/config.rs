@@ -1,10 +1,13 @@
 //! Where to connect, as whom, and how long to wait.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use respire_codec::Protocol;
 
-use crate::error::Error;
+use crate::{
+    error::{ConnectFailure, Error},
+    transport::{self, Connector},
+};
 
 mod behaviour;
 mod url;
@@ -32,6 +35,7 @@ pub use behaviour::{WhenDown, WhenFull};
 /// | `redis://[user][:password@]host[:port][/database]` | TCP; `valkey://` is the same |
 /// | `rediss://…`, `valkeys://…` | the same over TLS, which is not built in yet: connecting is an error |
 /// | `unix://[user:password@]/path/to.sock` | a Unix socket; `redis+unix://` and `valkey+unix://` are the same; `user` and `pass` may be parameters |
+/// | `redis+name://…`, `valkey+name://…` | as `redis://`, but dialled by what was [registered](crate::transport::register) under that name |
 /// | `host`, `host:port` | as with `redis://` before it |
 ///
 /// The host is `localhost` where none is given, the port 6379. `:password@` is the default user's password, `user:@` a user
@@ -43,6 +47,9 @@ pub use behaviour::{WhenDown, WhenFull};
 pub struct Config {
     address: Address,
     tls: bool,
+    /// The name in the URL's scheme of who dials.
+    transport: Option<Box<str>>,
+    connector: Option<Arc<dyn Connector>>,
     user: Option<String>,
     password: Option<Secret>,
     database: u32,
@@ -70,6 +77,8 @@ impl Config {
         Self {
             address,
             tls: false,
+            transport: None,
+            connector: None,
             user: None,
             password: None,
             database: 0,
@@ -143,6 +152,12 @@ impl Config {
         self
     }
 
+    /// Has another one dial, for each connection anew. It goes before what the URL's scheme says of the transport.
+    pub fn with_connector(mut self, connector: Arc<dyn Connector>) -> Self {
+        self.connector = Some(connector);
+        self
+    }
+
     /// Sets the limits that replies are held to.
     pub fn with_codec_limits(mut self, limits: respire_codec::Limits) -> Self {
         self.codec_limits = limits;
@@ -187,6 +202,18 @@ impl Config {
     /// How long a request may take.
     pub fn command_timeout(&self) -> Option<Duration> {
         self.command_timeout
+    }
+
+    /// Who dials, where it is not us.
+    pub(crate) fn connector(&self) -> Result<Option<Arc<dyn Connector>>, ConnectFailure> {
+        match (&self.connector, &self.transport) {
+            (Some(connector), _) => Ok(Some(Arc::clone(connector))),
+            (None, None) => Ok(None),
+            (None, Some(name)) => match transport::registered(name) {
+                Some(connector) => Ok(Some(connector)),
+                None => Err(ConnectFailure::Unregistered(name.clone())),
+            },
+        }
     }
 
     pub(crate) fn password(&self) -> Option<&Secret> {

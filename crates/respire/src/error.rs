@@ -47,6 +47,12 @@ pub(crate) enum ConnectFailure {
     NoAddress,
     #[error("the connection is refused or unreachable")]
     Dial(#[source] io::Error),
+    #[error("the transport cannot be connected")]
+    Connector(#[source] io::Error),
+    #[error(
+        "no transport is registered as {0:?}: see respire::transport::register, or bring a connector in Config::with_connector"
+    )]
+    Unregistered(Box<str>),
     #[error("the connection timed out")]
     Timeout,
     #[error("the connection failed during the handshake")]
@@ -238,7 +244,11 @@ impl Error {
             | Kind::Full
             | Kind::Value(_)
             | Kind::Closed { by_us: true, .. } => Fault::Caller,
-            Kind::Connect { cause, .. } if matches!(**cause, ConnectFailure::Tls) => Fault::Caller,
+            Kind::Connect { cause, .. }
+                if matches!(**cause, ConnectFailure::Tls | ConnectFailure::Unregistered(_)) =>
+            {
+                Fault::Caller
+            }
             _ => Fault::Peer,
         }
     }

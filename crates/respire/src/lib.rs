@@ -42,7 +42,7 @@ mod reply;
 mod session;
 #[cfg(test)]
 mod simulation;
-mod transport;
+pub mod transport;
 
 pub use client::{Client, RetryPolicy};
 pub use command::{Command, Pipeline, ToArg};

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use respire_codec::{
     Decoder, DecoderConfig, Frame, Kind, Limits, Mode, OwnedValue, Protocol, Reason, Value,
     ValueRef, Visit, Visitor, encode,
@@ -105,6 +105,30 @@ pub(crate) fn take_batches(
                 let owned: Vec<String> =
                     frames[first..].iter().map(|frame| format!("{frame:?}")).collect();
                 assert_eq!(lent, owned);
+            }
+            Err(error) => return Err(End::Error(error.reason(), error.offset())),
+        }
+    }
+}
+
+/// Takes all frames at once out of memory that is not theirs, which is overwritten afterwards.
+pub(crate) fn take_lent(
+    decoder: &mut Decoder,
+    src: &mut BytesMut,
+    frames: &mut Vec<Frame>,
+) -> Result<(), End> {
+    loop {
+        let mut lent = src.to_vec();
+        let outcome = decoder.decode_lent(&lent);
+        lent.fill(b'?');
+        match outcome {
+            Ok((batch, taken)) => {
+                src.advance(taken);
+                if batch.is_empty() {
+                    assert_eq!(taken, 0, "nothing is taken for nothing");
+                    return Ok(());
+                }
+                frames.extend(batch);
             }
             Err(error) => return Err(End::Error(error.reason(), error.offset())),
         }
@@ -225,6 +249,8 @@ pub(crate) fn splits_do_not_matter(data: &[u8]) {
     let mut sizes = Sizes { state: u32::from(step), rest: input };
     assert_eq!(outcome(config, &mut sizes, take_batches), expected);
     assert_eq!(outcome(config, [input], take_batches), expected);
+    let mut sizes = Sizes { state: u32::from(step), rest: input };
+    assert_eq!(outcome(config, &mut sizes, take_lent), expected);
 }
 
 /// Pieces of an input whose sizes follow from a seed; mostly short ones.

@@ -6,7 +6,7 @@ use respire_codec::Protocol;
 use url::Url;
 
 use super::{Address, Config};
-use crate::error::Error;
+use crate::{error::Error, transport::is_name};
 
 /// Every error text is written here and quotes only the parts that cannot hold a credential.
 pub(super) fn parse(text: &str) -> Result<Config, Error> {
@@ -28,15 +28,19 @@ pub(super) fn parse(text: &str) -> Result<Config, Error> {
     let (text, host_was_absent) = with_host(text);
     let url = Url::parse(&text)
         .map_err(|cause| Error::config(format!("the URL cannot be read: {cause}")))?;
-    let (unix, tls) = match url.scheme() {
-        "redis" | "valkey" => (false, false),
-        "rediss" | "valkeys" => (false, true),
-        "unix" | "redis+unix" | "valkey+unix" => (true, false),
-        other => {
-            return Err(Error::config(format!(
-                "the URL scheme {other:?} is not one of redis, rediss, valkey, valkeys, unix, redis+unix, valkey+unix"
-            )));
-        }
+    let (unix, tls, transport) = match url.scheme() {
+        "redis" | "valkey" => (false, false, None),
+        "rediss" | "valkeys" => (false, true, None),
+        "unix" | "redis+unix" | "valkey+unix" => (true, false, None),
+        other => match other.strip_prefix("redis+").or_else(|| other.strip_prefix("valkey+")) {
+            Some(name) if is_name(name) => (false, false, Some(name.into())),
+            _ => {
+                return Err(Error::config(format!(
+                    "the URL scheme {other:?} is not one of redis, rediss, valkey, valkeys, unix, redis+unix, valkey+unix, \
+                     redis+NAME, valkey+NAME"
+                )));
+            }
+        },
     };
     if url.fragment().is_some() {
         return Err(Error::config(
@@ -48,6 +52,7 @@ pub(super) fn parse(text: &str) -> Result<Config, Error> {
         if unix { unix_address(&url, host_was_absent)? } else { tcp_address(&url)? };
     let mut config = Config::new(address);
     config.tls = tls;
+    config.transport = transport;
     credentials(&text, &url, &mut config)?;
     parameters(&url, unix, path_database, &mut config)?;
     Ok(config)

@@ -13,7 +13,7 @@ use crate::{
     config::{Address, Config},
     error::ConnectFailure,
     session::handshake::{Handshake, Progress},
-    transport::{Transport, tcp},
+    transport::{Lease, Received, SendHalf, Taken, Transport, tcp},
 };
 
 /// The replies of a handshake take a few hundred bytes.
@@ -29,19 +29,24 @@ pub(super) struct Established {
 
 /// Dials and shakes hands. The caller bounds the time.
 pub(super) async fn establish(config: &Config) -> Result<Established, ConnectFailure> {
+    let transport = dial(config).await?;
+    shake_hands(transport, config).await
+}
+
+async fn dial(config: &Config) -> Result<Transport, ConnectFailure> {
+    if let Some(connector) = config.connector()? {
+        return connector.connect(config.address()).await.map_err(ConnectFailure::Connector);
+    }
     if config.uses_tls() {
         return Err(ConnectFailure::Tls);
     }
-    let transport = match config.address() {
-        Address::Tcp { host, port } => tcp::dial(host, *port).await?,
+    match config.address() {
+        Address::Tcp { host, port } => tcp::dial(host, *port).await,
         #[cfg(unix)]
-        Address::Unix(path) => crate::transport::unix::dial(path).await?,
+        Address::Unix(path) => crate::transport::unix::dial(path).await,
         #[cfg(not(unix))]
-        Address::Unix(_) => {
-            return Err(ConnectFailure::Dial(std::io::ErrorKind::Unsupported.into()));
-        }
-    };
-    shake_hands(transport, config).await
+        Address::Unix(_) => Err(ConnectFailure::Dial(std::io::ErrorKind::Unsupported.into())),
+    }
 }
 
 pub(super) async fn shake_hands(
@@ -52,7 +57,7 @@ pub(super) async fn shake_hands(
         Decoder::new(DecoderConfig { limits: config.codec_limits(), ..Default::default() });
     let mut received = BytesMut::with_capacity(4096);
     let mut handshake = Handshake::new(config);
-    let mut flight = handshake.first_flight();
+    let mut flight = Flight { bytes: handshake.first_flight(), held: false };
     loop {
         let progress = poll_fn(|cx| {
             poll_exchange(
@@ -65,11 +70,49 @@ pub(super) async fn shake_hands(
             )
         });
         match progress.await? {
-            Progress::Send(next) => flight.unsplit(next),
+            Progress::Send(next) => flight.bytes.unsplit(next),
             Progress::Done(protocol) => {
                 return Ok(Established { transport, decoder, received, protocol });
             }
             Progress::Await => {}
+        }
+    }
+}
+
+/// What is still to be sent of a handshake.
+struct Flight {
+    bytes: BytesMut,
+    /// The transport has taken bytes that leave only by further calls.
+    held: bool,
+}
+
+impl Flight {
+    /// Sends what the transport takes.
+    fn send(&mut self, cx: &mut Context<'_>, half: &mut dyn SendHalf) {
+        let sent = loop {
+            if !self.bytes.is_empty() {
+                match half.poll_send(cx, &[IoSlice::new(&self.bytes)]) {
+                    Poll::Pending => return,
+                    Poll::Ready(Ok(Taken { bytes, held })) => {
+                        self.bytes.advance(bytes);
+                        self.held = held;
+                    }
+                    Poll::Ready(Err(error)) => break Err(error),
+                }
+            } else if self.held {
+                match half.poll_flush(cx) {
+                    Poll::Pending => return,
+                    Poll::Ready(flushed) => break flushed,
+                }
+            } else {
+                break Ok(());
+            }
+        };
+        self.held = false;
+        if sent.is_err() {
+            // A server that refuses a client says why and closes. So the failure to send is not the end: receiving
+            // goes on to what was said, or to an end or error of its own.
+            self.bytes.clear();
         }
     }
 }
@@ -79,21 +122,13 @@ pub(super) async fn shake_hands(
 fn poll_exchange(
     cx: &mut Context<'_>,
     transport: &mut Transport,
-    flight: &mut BytesMut,
+    flight: &mut Flight,
     decoder: &mut Decoder,
     received: &mut BytesMut,
     handshake: &mut Handshake<'_>,
 ) -> Poll<Result<Progress, ConnectFailure>> {
     loop {
-        while !flight.is_empty() {
-            match transport.send.poll_send(cx, &[IoSlice::new(flight)]) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(count)) => flight.advance(count),
-                // A server that refuses a client says why and closes. So the failure to send is not the end:
-                // receiving goes on to what was said, or to an end or error of its own.
-                Poll::Ready(Err(_)) => flight.clear(),
-            }
-        }
+        flight.send(cx, &mut *transport.send);
         while let Some(frame) = next_frame(decoder, received)? {
             match handshake.handle_frame(&frame)? {
                 Progress::Await => {}
@@ -102,8 +137,14 @@ fn poll_exchange(
         }
         received.reserve(READ_BYTES_MIN);
         match transport.receive.poll_receive(cx, received) {
-            Poll::Ready(Ok(0)) => return Poll::Ready(Err(ConnectFailure::Closed)),
-            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Ok(Received::End)) => return Poll::Ready(Err(ConnectFailure::Closed)),
+            Poll::Ready(Ok(Received::Filled(_))) => {}
+            Poll::Ready(Ok(Received::Lent(Lease { bytes, .. }))) => {
+                // There is so little of it that it may as well be copied.
+                received.extend_from_slice(bytes);
+                let count = bytes.len();
+                transport.receive.release(count);
+            }
             Poll::Ready(Err(error)) => return Poll::Ready(Err(ConnectFailure::Io(error))),
             Poll::Pending => return Poll::Pending,
         }

@@ -17,7 +17,7 @@ use crate::{
     transport::{Transport, memory},
 };
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config::new(Address::Tcp { host: "in-process".to_owned(), port: 1 })
 }
 
@@ -29,7 +29,7 @@ async fn connected(
     connected_over(ours, theirs).await
 }
 
-async fn connected_over<P: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn connected_over<P: AsyncRead + AsyncWrite + Unpin>(
     ours: Transport,
     mut theirs: P,
 ) -> (Arc<Connection>, P, tokio::task::JoinHandle<()>) {
@@ -53,7 +53,7 @@ async fn connected_over<P: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Reads one command, byte by byte so that nothing behind it is taken.
-async fn command(peer: &mut (impl AsyncRead + Unpin)) -> Vec<String> {
+pub(super) async fn command(peer: &mut (impl AsyncRead + Unpin)) -> Vec<String> {
     let mut decoder = Decoder::new(DecoderConfig::default());
     let mut buffer = bytes::BytesMut::new();
     loop {
@@ -64,11 +64,11 @@ async fn command(peer: &mut (impl AsyncRead + Unpin)) -> Vec<String> {
     }
 }
 
-fn get(key: &str) -> Packet {
+pub(super) fn get(key: &str) -> Packet {
     Command::new("GET").arg(key).into_packet().unwrap()
 }
 
-fn text(replies: Replies) -> Vec<String> {
+pub(super) fn text(replies: Replies) -> Vec<String> {
     replies.into_vec().iter().map(|frame| frame.parse().unwrap()).collect()
 }
 
@@ -224,7 +224,7 @@ async fn a_runtime_that_shuts_down_ends_what_waits() {
 }
 
 /// A peer that answers each command with its last word until the test ends.
-fn echo(mut peer: DuplexStream) -> tokio::task::JoinHandle<()> {
+pub(super) fn echo(mut peer: DuplexStream) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         loop {
             let words = command(&mut peer).await;
@@ -236,7 +236,7 @@ fn echo(mut peer: DuplexStream) -> tokio::task::JoinHandle<()> {
     })
 }
 
-async fn one_at_a_time(connection: &Arc<Connection>) {
+pub(super) async fn one_at_a_time(connection: &Arc<Connection>) {
     for at in 0..=ALONE_STREAK + 2 {
         let key = at.to_string();
         assert_eq!(text(connection.submit(&get(&key), None).unwrap().await.unwrap()), [key]);

@@ -7,13 +7,13 @@ use std::{
 };
 
 use bytes::BytesMut;
-use respire_codec::{Decoder, Frame};
+use respire_codec::{DecodeError, Decoder, Frame};
 
-use super::{Connection, Receiver, dial::Established};
+use super::{Connection, Receiver, State, dial::Established};
 use crate::{
     error::Error,
     session::{RequestId, outgoing::Outgoing},
-    transport::{ReceiveHalf, SendHalf},
+    transport::{self, Lease, ReceiveHalf, SendHalf, Taken},
 };
 
 /// Room for one read. Larger replies get the room that the decoder asks for as they arrive.
@@ -25,6 +25,10 @@ const KEPT_BYTES_MAX: usize = 1024 * 1024;
 /// Pieces of one vectored write. More would only lengthen the list that the kernel copies in; large values are few.
 const WRITE_SLICES: usize = 32;
 
+/// At least so much is copied at a time out of memory that a transport lends, where a frame does not fit that. With
+/// less, a frame of many small values would be looked at as many times.
+const GATHERED_BYTES: usize = 512;
+
 /// Locked by who has the role, so that nobody waits for the other's system call: a caller that loses the role while it
 /// receives may hold its lock for the rest of that one call.
 pub(super) struct Wire {
@@ -35,6 +39,8 @@ pub(super) struct Wire {
 struct Sending {
     half: Box<dyn SendHalf>,
     bytes: Outgoing,
+    /// The transport has taken bytes that leave only by further calls.
+    held: bool,
 }
 
 struct Receiving {
@@ -43,6 +49,8 @@ struct Receiving {
     received: BytesMut,
     /// The most that `received` held since it was made.
     largest: usize,
+    /// How much of a frame was left with the transport that lent it. `received` is empty then.
+    lent: usize,
     frames: Vec<Frame>,
     woken: Vec<Waker>,
 }
@@ -55,7 +63,7 @@ pub(super) enum Sent {
     All,
     /// Some of it, and the transport may take more.
     Part,
-    /// The transport takes no more for now; the task is woken when it does.
+    /// The transport takes no more for now, or has not yet moved on what it took; the task is woken when it can.
     Blocked,
     Failed,
 }
@@ -86,12 +94,14 @@ impl Wire {
             sending: Mutex::new(Sending {
                 half: established.transport.send,
                 bytes: Outgoing::default(),
+                held: false,
             }),
             receiving: Mutex::new(Receiving {
                 half: established.transport.receive,
                 decoder: established.decoder,
                 received: established.received,
                 largest: 0,
+                lent: 0,
                 frames: Vec::new(),
                 woken: Vec::new(),
             }),
@@ -113,19 +123,21 @@ impl Wire {
     /// Asks the transport once, and gives up the role of the sender.
     pub(super) fn send_as_sender(&self, cx: &mut Context<'_>, connection: &Connection) -> Sent {
         let mut sending = lock(&self.sending);
-        let Sending { half, bytes } = &mut *sending;
+        let Sending { half, bytes, held } = &mut *sending;
         {
             let mut state = connection.state();
             if !state.session.begin_send(bytes) {
                 state.sending = false;
-                return Sent::Nothing;
+                drop(state);
+                return if *held { sending.flush(cx, connection) } else { Sent::Nothing };
             }
         }
         let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
         let count = bytes.slices(&mut slices);
         let sent = half.poll_send(cx, &slices[..count]);
         if let Poll::Ready(Ok(taken)) = sent {
-            bytes.advance(taken);
+            bytes.advance(taken.bytes);
+            *held = taken.held;
         }
         let mut state = connection.state();
         state.sending = false;
@@ -134,23 +146,19 @@ impl Wire {
                 state.session.end_send(0);
                 Sent::Blocked
             }
-            Poll::Ready(Ok(taken)) => {
+            Poll::Ready(Ok(Taken { bytes: taken, held })) => {
                 state.session.end_send(taken);
-                if bytes.is_empty() && !state.session.has_outgoing() {
-                    Sent::All
-                } else {
+                if !bytes.is_empty() || state.session.has_outgoing() {
                     Sent::Part
+                } else if held {
+                    Sent::Blocked
+                } else {
+                    Sent::All
                 }
             }
             Poll::Ready(Err(error)) => {
                 state.session.end_send(0);
-                state.send_failed = Some(error);
-                state.session.lose_sending();
-                let mut woken = Vec::new();
-                state.session.take_woken(&mut woken);
-                drop(state);
-                woken.into_iter().for_each(Waker::wake);
-                Sent::Failed
+                lose_sending(state, error)
             }
         }
     }
@@ -185,7 +193,10 @@ impl Wire {
 
     /// Hands on what was received with the handshake.
     pub(super) fn decode_received(&self, connection: &Connection) -> Result<(), Error> {
-        lock(&self.receiving).decode_received(connection, None)
+        let mut receiving = lock(&self.receiving);
+        let Receiving { decoder, received, frames, .. } = &mut *receiving;
+        let broken = frame(decoder, received, frames);
+        receiving.deliver(connection, None, broken)
     }
 
     /// Says to the peer that nothing more will be sent, and lets go of the transport. What the peer makes of it does not
@@ -195,11 +206,41 @@ impl Wire {
         let _ = sending.half.poll_close(cx);
         sending.half = Box::new(Gone);
         sending.bytes = Outgoing::default();
+        sending.held = false;
         drop(sending);
         let mut receiving = lock(&self.receiving);
         receiving.half = Box::new(Gone);
         receiving.received = BytesMut::new();
+        receiving.lent = 0;
     }
+}
+
+impl Sending {
+    /// Asks the transport to move on what it holds.
+    fn flush(&mut self, cx: &mut Context<'_>, connection: &Connection) -> Sent {
+        match self.half.poll_flush(cx) {
+            Poll::Pending => Sent::Blocked,
+            Poll::Ready(Ok(())) => {
+                self.held = false;
+                Sent::All
+            }
+            Poll::Ready(Err(error)) => {
+                self.held = false;
+                lose_sending(connection.state(), error)
+            }
+        }
+    }
+}
+
+/// Nothing more can be sent.
+fn lose_sending(mut state: MutexGuard<'_, State>, error: std::io::Error) -> Sent {
+    state.send_failed = Some(error);
+    state.session.lose_sending();
+    let mut woken = Vec::new();
+    state.session.take_woken(&mut woken);
+    drop(state);
+    woken.into_iter().for_each(Waker::wake);
+    Sent::Failed
 }
 
 impl Receiving {
@@ -210,20 +251,38 @@ impl Receiving {
         caller: Option<RequestId>,
     ) -> Received {
         self.make_room();
-        match self.half.poll_receive(cx, &mut self.received) {
-            Poll::Pending => Received::Nothing,
-            Poll::Ready(Ok(0)) => Received::End(Error::closed(match self.received.is_empty() {
-                true => "the server closed it",
-                false => "the server closed it in the middle of a reply",
-            })),
-            Poll::Ready(Ok(_)) => {
+        let broken = match self.half.poll_receive(cx, &mut self.received) {
+            Poll::Pending => return Received::Nothing,
+            Poll::Ready(Ok(transport::Received::Filled(_))) => {
                 self.largest = self.largest.max(self.received.len());
-                match self.decode_received(connection, caller) {
-                    Ok(()) => Received::Some,
-                    Err(error) => Received::End(error),
-                }
+                frame(&mut self.decoder, &mut self.received, &mut self.frames)
             }
-            Poll::Ready(Err(error)) => Received::End(Error::closed_by("receiving failed", error)),
+            Poll::Ready(Ok(transport::Received::Lent(lease))) => {
+                let Self { decoder, received, largest, frames, .. } = self;
+                let gathers = !received.is_empty();
+                *largest =
+                    (*largest).max(received.len() + if gathers { lease.bytes.len() } else { 0 });
+                let (taken, broken) = frame_lent(decoder, received, frames, lease);
+                *largest = (*largest).max(received.len());
+                self.lent = lease.bytes.len() - taken;
+                self.half.release(taken);
+                broken
+            }
+            Poll::Ready(Ok(transport::Received::End)) => {
+                return Received::End(Error::closed(
+                    match self.received.is_empty() && self.lent == 0 {
+                        true => "the server closed it",
+                        false => "the server closed it in the middle of a reply",
+                    },
+                ));
+            }
+            Poll::Ready(Err(error)) => {
+                return Received::End(Error::closed_by("receiving failed", error));
+            }
+        };
+        match self.deliver(connection, caller, broken) {
+            Ok(()) => Received::Some,
+            Err(error) => Received::End(error),
         }
     }
 
@@ -235,26 +294,20 @@ impl Receiving {
             self.largest = 0;
         }
         let spare = self.received.capacity() - self.received.len();
-        let needed = self.decoder.bytes_needed();
+        // What is needed of a frame that was left with the transport does not come here.
+        let needed = if self.lent == 0 { self.decoder.bytes_needed() } else { 1 };
         if spare < needed || spare < READ_BYTES / 4 {
             self.received.reserve(needed.max(READ_BYTES));
         }
     }
 
-    /// Frames what was received, without the connection's lock, and then hands it to the session under one. The task of
-    /// `caller` is running and need not be woken.
-    fn decode_received(
+    /// Hands the frames to the session under one lock. The task of `caller` is running and need not be woken.
+    fn deliver(
         &mut self,
         connection: &Connection,
         caller: Option<RequestId>,
+        broken: Option<DecodeError>,
     ) -> Result<(), Error> {
-        let broken = loop {
-            match self.decoder.decode_batch(&mut self.received) {
-                Ok(batch) if batch.is_empty() => break None,
-                Ok(batch) => self.frames.extend(batch),
-                Err(error) => break Some(error),
-            }
-        };
         let now = std::time::Instant::now();
         let mut state = connection.state();
         if let Some(id) = caller {
@@ -278,15 +331,73 @@ impl Receiving {
     }
 }
 
+/// Frames what a transport lends, in its memory, and copies out what is whole: tasks may keep it. Returns how much is to
+/// be released, and what is wrong behind the last frame.
+///
+/// The beginning of a frame stays with the transport as long as its end may come to stand behind it, so that a large
+/// one is copied once, to where it fits exactly. One that does not fit the lent memory is gathered in `received`.
+fn frame_lent(
+    decoder: &mut Decoder,
+    received: &mut BytesMut,
+    frames: &mut Vec<Frame>,
+    lease: Lease<'_>,
+) -> (usize, Option<DecodeError>) {
+    let Lease { bytes, room } = lease;
+    let mut at = 0;
+    while !received.is_empty() && at < bytes.len() {
+        // Not far beyond the end of the frame that is gathered, so that the next one can be read in place.
+        let part = decoder.bytes_needed().max(GATHERED_BYTES).min(bytes.len() - at);
+        received.extend_from_slice(&bytes[at..at + part]);
+        at += part;
+        let broken = frame(decoder, received, frames);
+        if broken.is_some() {
+            return (at, broken);
+        }
+    }
+    if !received.is_empty() {
+        return (at, None);
+    }
+    loop {
+        match decoder.decode_lent(&bytes[at..]) {
+            Ok((batch, _)) if batch.is_empty() => break,
+            Ok((batch, taken)) => {
+                frames.extend(batch);
+                at += taken;
+            }
+            Err(error) => return (at, Some(error)),
+        }
+    }
+    if room < decoder.bytes_needed() {
+        received.extend_from_slice(&bytes[at..]);
+        at = bytes.len();
+    }
+    (at, None)
+}
+
+/// Takes all complete frames off the buffer. Returns what is wrong behind the last one.
+fn frame(
+    decoder: &mut Decoder,
+    received: &mut BytesMut,
+    frames: &mut Vec<Frame>,
+) -> Option<DecodeError> {
+    loop {
+        match decoder.decode_batch(received) {
+            Ok(batch) if batch.is_empty() => return None,
+            Ok(batch) => frames.extend(batch),
+            Err(error) => return Some(error),
+        }
+    }
+}
+
 /// What is left of a transport that was closed.
 struct Gone;
 
 impl ReceiveHalf for Gone {
-    fn poll_receive(
-        &mut self,
+    fn poll_receive<'a>(
+        &'a mut self,
         _: &mut Context<'_>,
         _: &mut BytesMut,
-    ) -> Poll<std::io::Result<usize>> {
+    ) -> Poll<std::io::Result<transport::Received<'a>>> {
         Poll::Ready(Err(std::io::ErrorKind::NotConnected.into()))
     }
 }
@@ -296,7 +407,7 @@ impl SendHalf for Gone {
         &mut self,
         _: &mut Context<'_>,
         _: &[IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
+    ) -> Poll<std::io::Result<Taken>> {
         Poll::Ready(Err(std::io::ErrorKind::NotConnected.into()))
     }
 
@@ -304,3 +415,6 @@ impl SendHalf for Gone {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;

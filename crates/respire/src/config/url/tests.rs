@@ -43,6 +43,20 @@ fn each_scheme_is_read() {
 }
 
 #[test]
+fn the_name_of_a_transport_is_part_of_the_scheme() {
+    for text in ["valkey+mesh://u:p@h:1/2?db=2", "redis+mesh://u:p@h:1/2"] {
+        let config = parsed(text);
+        assert_eq!(*config.address(), tcp("h", 1));
+        assert_eq!((config.user(), config.database()), (Some("u"), 2));
+        let error = config.connector().unwrap_err();
+        assert!(error.to_string().contains("\"mesh\""), "{error}");
+    }
+    for text in ["valkey+://h", "valkey+a-b://h", "rediss+mesh://h", "mesh+valkey://h"] {
+        assert!(refused(text).contains("URL scheme"), "{}", refused(text));
+    }
+}
+
+#[test]
 fn credentials_are_decoded() {
     let config = parsed("redis://us%40er:p%3Ass%23w%2Frd@h");
     assert_eq!(config.user(), Some("us@er"));

@@ -1,0 +1,125 @@
+//! Who dials.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use super::Transport;
+use crate::{config::Address, error::Error};
+
+/// What [`Connector::connect`] returns.
+pub type ConnectFuture<'a> = Pin<Box<dyn Future<Output = io::Result<Transport>> + Send + 'a>>;
+
+/// Dials, in place of the client.
+///
+/// # Example
+///
+/// ```
+/// use std::sync::Arc;
+/// use respire::{Address, Config, transport::{ConnectFuture, Connector, Transport}};
+///
+/// /// Sends through a proxy, in a way of our own.
+/// #[derive(Debug)]
+/// struct Tunnel {
+///     proxy: String,
+/// }
+///
+/// impl Connector for Tunnel {
+///     fn connect<'a>(&'a self, address: &'a Address) -> ConnectFuture<'a> {
+///         Box::pin(async move {
+///             let stream = tokio::net::TcpStream::connect(&self.proxy).await?;
+///             stream.set_nodelay(true)?;
+///             // Ask the proxy for `address` here.
+///             let (receive, send) = stream.into_split();
+///             Ok(Transport::of_streams(receive, send))
+///         })
+///     }
+/// }
+///
+/// let config: Config = "valkey://cache.internal".parse()?;
+/// let config = config.with_connector(Arc::new(Tunnel { proxy: "127.0.0.1:1080".to_owned() }));
+/// # let _ = config;
+/// # Ok::<(), respire::Error>(())
+/// ```
+pub trait Connector: fmt::Debug + Send + Sync + 'static {
+    /// Establishes a connection to `address`, for each connection and so after each loss anew. The handshake with the
+    /// server is the client's.
+    ///
+    /// # Errors
+    ///
+    /// When there is none to be had; [`io::Error::other`] carries any cause.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when the connect timeout passes or nobody wants the connection any more, and must leave
+    /// nothing behind.
+    fn connect<'a>(&'a self, address: &'a Address) -> ConnectFuture<'a>;
+}
+
+static REGISTERED: RwLock<BTreeMap<String, Arc<dyn Connector>>> = RwLock::new(BTreeMap::new());
+
+/// Has all URLs that begin with `redis+name://` or `valkey+name://` dialled by `connector`, in this process and from the
+/// next dial on. They have a host, a port and everything else as `redis://` has.
+///
+/// A [`Config::with_connector`](crate::Config::with_connector) goes before it.
+///
+/// # Errors
+///
+/// When the name is not made of lower-case letters and digits with a letter first, is `unix`, or was registered before.
+pub fn register(name: &str, connector: Arc<dyn Connector>) -> Result<(), Error> {
+    if !is_name(name) {
+        return Err(Error::config(format!(
+            "{name:?} is no name for a transport: it is made of lower-case letters and digits, a letter first, and not \"unix\""
+        )));
+    }
+    let mut registered = REGISTERED.write().unwrap_or_else(PoisonError::into_inner);
+    if registered.contains_key(name) {
+        return Err(Error::config(format!("a transport is registered as {name:?} already")));
+    }
+    registered.insert(name.to_owned(), connector);
+    Ok(())
+}
+
+/// Whether a transport may have this name.
+pub(crate) fn is_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        && name != "unix"
+}
+
+/// The connector that was registered under a name.
+pub(crate) fn registered(name: &str) -> Option<Arc<dyn Connector>> {
+    REGISTERED.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Refuses;
+
+    impl Connector for Refuses {
+        fn connect<'a>(&'a self, _: &'a Address) -> ConnectFuture<'a> {
+            Box::pin(async { Err(io::Error::other("not today")) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_registered_name_dials_and_its_failure_is_the_cause() {
+        for name in ["", "unix", "Up", "9", "a-b", "a+b"] {
+            assert!(register(name, Arc::new(Refuses)).unwrap_err().is_config(), "{name}");
+        }
+        let unknown = crate::Client::connect("valkey+refuses://h").await.unwrap_err();
+        assert!(unknown.is_connect() && unknown.fault() == crate::Fault::Caller, "{unknown:?}");
+        register("refuses", Arc::new(Refuses)).unwrap();
+        let error = crate::Client::connect("valkey+refuses://h").await.unwrap_err();
+        assert!(error.is_connect() && format!("{error:#}").ends_with("not today"), "{error:#}");
+        assert!(
+            register("refuses", Arc::new(Refuses)).unwrap_err().to_string().contains("already")
+        );
+    }
+}
