@@ -1,4 +1,5 @@
 //! What the suites share: real servers, a scripted peer, an allocation counter.
+pub mod command_table;
 pub mod index_suite;
 pub mod peer;
 

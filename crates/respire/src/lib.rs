@@ -45,7 +45,7 @@ mod simulation;
 pub mod transport;
 
 pub use client::{Client, RetryPolicy};
-pub use command::{Command, Pipeline, ToArg};
+pub use command::{Args, Blocking, Command, CommandInfo, Pipeline, ToArg};
 pub use config::{Address, Config, Secret, WhenDown, WhenFull};
 pub use error::{Error, Fault, SendState};
 pub use reply::{Reply, ServerError};

@@ -1,7 +1,12 @@
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use respire_codec::encode;
+
 use super::*;
 
 fn wire(packet: &Packet) -> Vec<u8> {
-    [packet.header.as_ref(), &packet.body[..]].concat()
+    packet.to_vec()
 }
 
 fn single(command: Command) -> Vec<u8> {
@@ -140,4 +145,161 @@ fn debug_shows_no_argument() {
 #[test]
 fn the_longest_header_fits() {
     assert_eq!(Header::array(usize::MAX).as_ref(), format!("*{}\r\n", usize::MAX).as_bytes());
+}
+
+#[test]
+fn large_values_are_sent_from_where_they_are() {
+    let value = Bytes::from(vec![b'v'; LARGE_BYTES]);
+    let small = value.slice(1..);
+    let command =
+        Command::new("MSET").arg("a").arg(&value).arg("b").arg(&small).arg("c").arg(value.to_vec());
+    let words: Vec<_> = command.view().words().collect();
+    assert_eq!(words, [&b"MSET"[..], b"a", &value, b"b", &small, b"c", &value]);
+    assert_eq!(words[2].as_ptr(), value.as_ptr(), "it is not copied");
+    assert_ne!(words[4].as_ptr(), small.as_ptr(), "it is copied");
+    assert_eq!(command.keys().collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+
+    let mut expected = BytesMut::new();
+    encode::command(&mut expected, &[&b"MSET"[..], b"a", &value, b"b", &small, b"c", &value]);
+    let mut pipeline = Pipeline::new();
+    pipeline.command(&["PING"]).push(command.clone()).push(command.clone()).command(&["PING"]);
+    let packet = command.into_packet().unwrap();
+    assert!(wire(&packet) == expected, "the bytes are those of the codec");
+    assert_eq!(packet.len(), expected.len());
+    assert!(packet.is_idempotent() && !packet.is_read_only());
+    let ping = b"*1\r\n$4\r\nPING\r\n";
+    let packet = pipeline.into_packet().unwrap();
+    assert!(wire(&packet) == [&ping[..], &expected, &expected, ping].concat());
+    assert_eq!(packet.pieces().filter(|piece| matches!(piece, Piece::Large(_))).count(), 6);
+}
+
+#[test]
+fn what_may_be_sent_again_depends_on_the_arguments() {
+    let command = |words: &str| {
+        let mut words = words.split(' ');
+        Command::new(words.next().unwrap()).args(words)
+    };
+    for reads in [
+        "GET k",
+        "ping",
+        "XREAD STREAMS s 0",
+        "CLIENT ID",
+        "client list",
+        "EVAL_RO x 0",
+        "SORT_RO k",
+    ] {
+        assert!(command(reads).is_read_only() && command(reads).is_idempotent(), "{reads}");
+    }
+    for repeatable in [
+        "SET k v",
+        "set k v ex 5",
+        "SET k v XX",
+        "DEL a b",
+        "HSET h f v",
+        "SADD s m",
+        "ZADD z GT 1 m",
+        "EXPIRE k 5",
+        "MSET a 1 b 2",
+        "LTRIM l 0 9",
+        "LTRIM l -10 -1",
+        "LREM l 0 x",
+        "COPY a b REPLACE",
+        "SORT k BY w_*",
+        "SUNIONSTORE d d a",
+        "ZUNIONSTORE d 2 a b",
+        "BITOP AND d a b",
+        "GETEX k EX 5",
+        "BITFIELD k GET u8 0",
+        "XGROUP SETID s g 0",
+    ] {
+        assert!(command(repeatable).is_idempotent(), "{repeatable}");
+        assert!(!command(repeatable).is_read_only(), "{repeatable}");
+    }
+    for single in [
+        "SET k v NX",
+        "SET k v get",
+        "SETNX k v",
+        "INCR k",
+        "APPEND k v",
+        "LPUSH l v",
+        "GETDEL k",
+        "GETSET k v",
+        "LTRIM l 1 -1",
+        "LTRIM l 0 -2",
+        "LREM l 1 x",
+        "COPY a b",
+        "SORT k STORE d",
+        "ZUNIONSTORE d 2 d a",
+        "BITOP NOT a a",
+        "ZADD z INCR 1 m",
+        "EXPIRE k 5 GT",
+        "EVAL return 0",
+        "FLUSHALL",
+        "PUBLISH c m",
+        "XADD s * f v",
+        "SPOP s",
+        "MODULE.COMMAND k",
+        "XGROUP CREATE s g 0",
+        "CLIENT KILL x",
+        "MULTI",
+        "EXEC",
+    ] {
+        assert!(!command(single).is_idempotent() && !command(single).is_read_only(), "{single}");
+    }
+}
+
+#[test]
+fn a_pipeline_may_be_sent_again_if_all_of_it_may() {
+    let pipeline = |commands: &[&str]| {
+        let mut pipeline = Pipeline::new();
+        for command in commands {
+            pipeline.command(&command.split(' ').collect::<Vec<_>>());
+        }
+        (pipeline.is_read_only(), pipeline.is_idempotent())
+    };
+    assert_eq!(pipeline(&["GET a", "PING"]), (true, true));
+    assert_eq!(pipeline(&["MULTI", "GET a", "EXEC"]), (true, true));
+    assert_eq!(pipeline(&["GET a", "SET a 1"]), (false, true));
+    assert_eq!(pipeline(&["MULTI", "SET a 1", "INCR a", "EXEC"]), (false, false));
+    assert_eq!(pipeline(&["NO.SUCH a"]), (false, false));
+}
+
+#[test]
+fn how_long_a_command_may_block_is_known() {
+    let blocking = |words: &str| {
+        let mut words = words.split(' ');
+        Command::new(words.next().unwrap()).args(words).blocking()
+    };
+    let ms = |ms| Some(Blocking::AtMost(Duration::from_millis(ms)));
+    for (words, expected) in [
+        ("BLPOP a b 0", Some(Blocking::Unlimited)),
+        ("brpop a 1.5", ms(1501)),
+        ("BLMOVE a b LEFT RIGHT 2", ms(2001)),
+        ("BLMPOP 0.5 1 a LEFT", ms(501)),
+        ("BZMPOP 0 1 a MIN", Some(Blocking::Unlimited)),
+        ("BZPOPMIN a -1", ms(0)),
+        ("BZPOPMAX a soon", ms(0)),
+        ("WAIT 1 1000", ms(1000)),
+        ("WAIT 1 0", Some(Blocking::Unlimited)),
+        ("XREAD BLOCK 0 STREAMS s $", Some(Blocking::Unlimited)),
+        ("XREAD COUNT 5 BLOCK 70 STREAMS s $", ms(70)),
+        ("XREAD STREAMS BLOCK 0", None),
+        ("XREADGROUP GROUP BLOCK 9 STREAMS s >", None),
+        ("LPOP a", None),
+        ("BLPOP", ms(0)),
+    ] {
+        assert_eq!(blocking(words), expected, "{words}");
+    }
+    let mut pipeline = Pipeline::new();
+    pipeline.command(&["BLPOP", "a", "1"]).command(&["GET", "a"]).command(&["WAIT", "1", "5"]);
+    assert_eq!(
+        pipeline.placement(),
+        Placement::Waiting(Blocking::AtMost(Duration::from_millis(1006)))
+    );
+    pipeline.command(&["XREAD", "BLOCK", "0", "STREAMS", "s", "$"]);
+    assert_eq!(pipeline.placement(), Placement::Waiting(Blocking::Unlimited));
+    pipeline.command(&["WATCH", "a"]);
+    assert!(matches!(pipeline.placement(), Placement::Own(_)));
+    pipeline.command(&["SUBSCRIBE", "a"]);
+    assert!(matches!(pipeline.placement(), Placement::Nowhere(_)));
 }

@@ -4,11 +4,7 @@ use std::{collections::VecDeque, fmt, io::IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::command::Packet;
-
-/// From this size on, a body is handed to the transport as it is; below, it is copied next to what else is waiting,
-/// because a copy of so little costs less than another piece in a vectored write.
-const LARGE_BYTES: usize = 16 * 1024;
+use crate::command::{Packet, Piece};
 
 /// A tail that grew beyond this in a burst is let go when it has been sent.
 const TAIL_BYTES_KEPT: usize = 1024 * 1024;
@@ -35,15 +31,17 @@ impl Outgoing {
     }
 
     pub(crate) fn push(&mut self, packet: &Packet) {
-        self.tail.extend_from_slice(packet.header.as_ref());
-        if packet.body.len() < LARGE_BYTES {
-            self.tail.extend_from_slice(&packet.body);
-            return;
+        for piece in packet.pieces() {
+            match piece {
+                Piece::Small(bytes) => self.tail.extend_from_slice(bytes),
+                Piece::Large(bytes) => {
+                    if !self.tail.is_empty() {
+                        self.pieces.push_back(self.tail.split().freeze());
+                    }
+                    self.pieces.push_back(bytes);
+                }
+            }
         }
-        if !self.tail.is_empty() {
-            self.pieces.push_back(self.tail.split().freeze());
-        }
-        self.pieces.push_back(packet.body.clone());
     }
 
     /// Fills `slices` with what is to be sent next, and returns how many it filled.
@@ -76,7 +74,7 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Command, Pipeline};
+    use crate::command::{Command, LARGE_BYTES, Pipeline};
 
     fn drained(mut outgoing: Outgoing, step: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -102,14 +100,17 @@ mod tests {
                 [3, LARGE_BYTES, 0, 2 * LARGE_BYTES, LARGE_BYTES, 5].iter().enumerate()
             {
                 let value = vec![b'a' + at as u8; *size];
-                let packet = Command::new("SET").arg(value).into_packet().unwrap();
-                expected.extend_from_slice(packet.header.as_ref());
-                expected.extend_from_slice(&packet.body);
-                outgoing.push(&packet);
+                for packet in [
+                    Command::new("SET").arg(&value).into_packet().unwrap(),
+                    Command::new("SET").arg(value).into_packet().unwrap(),
+                ] {
+                    expected.extend_from_slice(&packet.to_vec());
+                    outgoing.push(&packet);
+                }
                 let mut pipeline = Pipeline::new();
                 pipeline.command(&["PING"]);
                 let packet = pipeline.into_packet().unwrap();
-                expected.extend_from_slice(&packet.body);
+                expected.extend_from_slice(&packet.to_vec());
                 outgoing.push(&packet);
             }
         };

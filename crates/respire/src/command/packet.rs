@@ -1,0 +1,144 @@
+//! A request as it is sent.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::{
+    view::View,
+    words::{Args, Large, Words},
+};
+
+/// The bytes of a request, ready to be sent, and how many replies they ask for.
+///
+/// `Debug` shows sizes only.
+#[derive(Clone)]
+pub(crate) struct Packet {
+    /// What goes before the body: the array header of a single command, nothing for a pipeline.
+    header: Header,
+    /// The words of a single command, or whole commands; without what is in `large`.
+    body: Bytes,
+    large: Vec<Large>,
+    len: usize,
+    pub(crate) replies: usize,
+}
+
+/// A part of a packet.
+#[derive(Debug)]
+pub(crate) enum Piece<'a> {
+    /// Small, and best copied next to others.
+    Small(&'a [u8]),
+    /// Large, and best sent from where it is.
+    Large(Bytes),
+}
+
+impl Packet {
+    pub(super) fn new(header: Header, args: Args, replies: usize) -> Self {
+        let len = header.as_ref().len() + args.bytes_len();
+        let (body, large) = args.into_parts();
+        Self { header, body, large, len, replies }
+    }
+
+    /// Bytes on the wire.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The parts in order, none of them empty.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece<'_>> {
+        let header = Some(Piece::Small(self.header.as_ref()));
+        let parts = self.large.iter().scan(0, |start, large| {
+            let before = self.part(*start, large.at);
+            *start = large.at;
+            Some([before, Piece::Large(large.bytes.clone())])
+        });
+        let last = self.part(self.large.last().map_or(0, |large| large.at), self.body.len());
+        header.into_iter().chain(parts.flatten()).chain([last]).filter(|piece| !piece.is_empty())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for piece in self.pieces() {
+            match piece {
+                Piece::Small(piece) => bytes.extend_from_slice(piece),
+                Piece::Large(piece) => bytes.extend_from_slice(&piece),
+            }
+        }
+        bytes
+    }
+
+    fn part(&self, start: usize, end: usize) -> Piece<'_> {
+        if end - start < super::LARGE_BYTES {
+            Piece::Small(&self.body[start..end])
+        } else {
+            Piece::Large(self.body.slice(start..end))
+        }
+    }
+
+    /// Whether all of its commands only read. `MULTI` and `EXEC` around them change nothing.
+    #[allow(dead_code, reason = "it is what a retry asks first")]
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.all(View::is_read_only)
+    }
+
+    /// Whether all of its commands may be sent twice in a row as if they had been sent once.
+    #[allow(dead_code, reason = "it is what a retry asks if writes may be repeated")]
+    pub(crate) fn is_idempotent(&self) -> bool {
+        self.all(View::is_idempotent)
+    }
+
+    fn all<'a>(&'a self, holds: impl Fn(&View<'a>) -> bool) -> bool {
+        let words = Words::new(&self.body, &self.large);
+        match self.header.as_ref() {
+            [] => View::all_of(words, holds),
+            // The words end where the only command does.
+            _ => holds(&View::new(words, usize::MAX)),
+        }
+    }
+}
+
+impl fmt::Debug for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Packet")
+            .field("bytes", &self.len())
+            .field("replies", &self.replies)
+            .finish()
+    }
+}
+
+impl Piece<'_> {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Small(bytes) => bytes.is_empty(),
+            Self::Large(bytes) => bytes.is_empty(),
+        }
+    }
+}
+
+/// The array header of a command, held in place.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Header {
+    /// `*`, at most 20 digits, CR LF.
+    bytes: [u8; 23],
+    len: u8,
+}
+
+impl Header {
+    pub(super) fn array(elements: usize) -> Self {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(elements).as_bytes();
+        let mut bytes = [0; 23];
+        bytes[0] = b'*';
+        bytes[1..=digits.len()].copy_from_slice(digits);
+        bytes[digits.len() + 1..digits.len() + 3].copy_from_slice(b"\r\n");
+        // At most 23, by the sum above.
+        Self { bytes, len: digits.len() as u8 + 3 }
+    }
+}
+
+impl AsRef<[u8]> for Header {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}

@@ -1,0 +1,124 @@
+//! Several commands in one request.
+
+use std::fmt;
+
+use super::{
+    Command,
+    packet::{Header, Packet},
+    placement::{Placement, Transaction},
+    table::CommandInfo,
+    view::View,
+    words::Args,
+};
+
+/// Several commands that are sent together and answered in order.
+///
+/// Nothing of another task comes between the commands of a pipeline, so `MULTI` … `EXEC` may stand in one. A pipeline
+/// that leaves a transaction open, or may (`DISCARD`), is refused.
+///
+/// ```
+/// use respire::{Command, Pipeline};
+///
+/// let mut pipeline = Pipeline::new();
+/// pipeline.push(Command::new("INCR").arg("visits")).command(&["EXPIRE", "visits", "60"]);
+/// assert_eq!(pipeline.len(), 2);
+/// ```
+#[derive(Clone, Default)]
+pub struct Pipeline {
+    /// Whole commands, and their number.
+    commands: Args,
+    transaction: Transaction,
+    placement: Placement,
+}
+
+impl Pipeline {
+    /// An empty pipeline.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty pipeline with room for `bytes` bytes on the wire.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { commands: Args::with_capacity(bytes), ..Self::default() }
+    }
+
+    /// Appends a command.
+    pub fn push(&mut self, command: Command) -> &mut Self {
+        let view = command.view();
+        let placement = self.transaction.place(view.info(), view.args());
+        self.placement = self.placement.and(placement);
+        self.commands.push_command(command.words);
+        self
+    }
+
+    /// Appends a command from its arguments, the name first, without an allocation of its own.
+    ///
+    /// # Panics
+    ///
+    /// When `args` is empty: there is no such command.
+    pub fn command<A: AsRef<[u8]>>(&mut self, args: &[A]) -> &mut Self {
+        let (name, rest) = args.split_first().expect("a command has a name");
+        let info = CommandInfo::of(name, rest.first().map(AsRef::as_ref));
+        let placement = self.transaction.place(info, rest.iter().map(AsRef::as_ref));
+        self.placement = self.placement.and(placement);
+        self.commands.push_command_of(args);
+        self
+    }
+
+    /// The number of commands.
+    pub fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// Whether there is no command.
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// Whether all of its commands only read; see [`Command::is_read_only`]. `MULTI` and `EXEC` around them change nothing.
+    pub fn is_read_only(&self) -> bool {
+        View::all_of(self.commands.words(), View::is_read_only)
+    }
+
+    /// Whether all of its commands may be sent twice in a row; see [`Command::is_idempotent`].
+    pub fn is_idempotent(&self) -> bool {
+        View::all_of(self.commands.words(), View::is_idempotent)
+    }
+
+    /// Which connections may carry it.
+    pub(crate) fn placement(&self) -> Placement {
+        self.placement.and(self.transaction.place_end())
+    }
+
+    /// As it is sent over a connection that many tasks share.
+    ///
+    /// # Errors
+    ///
+    /// Why such a connection must not carry it.
+    pub(crate) fn into_packet(self) -> Result<Packet, &'static str> {
+        self.placement().check_shared()?;
+        Ok(self.into_unchecked_packet())
+    }
+
+    /// As it is sent, whatever connection may carry it.
+    pub(crate) fn into_unchecked_packet(self) -> Packet {
+        let replies = self.commands.len();
+        Packet::new(Header::default(), self.commands, replies)
+    }
+}
+
+/// Takes the commands out, so that a chain of [`push`](Pipeline::push) can be handed on as it stands.
+impl From<&mut Pipeline> for Pipeline {
+    fn from(pipeline: &mut Pipeline) -> Self {
+        std::mem::take(pipeline)
+    }
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pipeline")
+            .field("commands", &self.len())
+            .field("bytes", &self.commands.bytes_len())
+            .finish()
+    }
+}
