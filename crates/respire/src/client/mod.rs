@@ -15,13 +15,14 @@ use crate::{
     error::Error,
     pubsub::{PushHub, Pushes},
     reply::{Reply, ServerError},
-    session::Replies,
+    session::{Replies, push::PushSink},
 };
 
+mod lane;
 mod link;
 mod retry;
 
-use link::Link;
+use lane::{Lane, Lanes};
 use retry::Attempts;
 pub use retry::RetryPolicy;
 
@@ -51,7 +52,7 @@ pub struct Client {
 /// What all clones of a client have in common.
 struct Shared {
     config: Arc<Config>,
-    link: Link,
+    lanes: Lanes,
     pushes: Arc<PushHub>,
 }
 
@@ -69,6 +70,7 @@ struct Options {
     when_down: WhenDown,
     when_full: WhenFull,
     retry: RetryPolicy,
+    bulk: bool,
 }
 
 impl Options {
@@ -79,6 +81,7 @@ impl Options {
             when_down: config.when_down(),
             when_full: config.when_full(),
             retry: config.retry(),
+            bulk: false,
         }
     }
 
@@ -109,7 +112,7 @@ impl Client {
     pub async fn with_config(config: Config) -> Result<Self, Error> {
         // The client exists before the wait, so that dropping this future ends the attempt.
         let client = Self::unconnected(config);
-        client.shared.link.connection(WhenDown::FailFast)?.opened().await?;
+        client.shared.lanes.first().connection(WhenDown::FailFast)?.opened().await?;
         Ok(client)
     }
 
@@ -118,8 +121,9 @@ impl Client {
         let options = Options::new(&config);
         let config = Arc::new(config);
         let pushes = Arc::new(PushHub::new(config.push_queue_max()));
-        let link = Link::new(Arc::clone(&config), pushes.clone());
-        Self { shared: Arc::new(Shared { config, link, pushes }), options }
+        let sink: Arc<dyn PushSink> = pushes.clone();
+        let lanes = Lanes::new(&config, &sink);
+        Self { shared: Arc::new(Shared { config, lanes, pushes }), options }
     }
 
     /// The same client with another timeout for each request; see [`Config::with_command_timeout`].
@@ -151,6 +155,13 @@ impl Client {
     #[must_use]
     pub fn with_retry(&self, retry: RetryPolicy) -> Self {
         self.with_options(|options| options.retry = retry)
+    }
+
+    /// The same client for requests whose replies are large: they take the bulk lane whatever their own size; see
+    /// [`Config::with_bulk_lane`].
+    #[must_use]
+    pub fn bulk(&self) -> Self {
+        self.with_options(|options| options.bulk = true)
     }
 
     fn with_options(&self, change: impl FnOnce(&mut Options)) -> Self {
@@ -210,7 +221,7 @@ impl Client {
 
     /// The protocol that the present connection speaks; `None` while there is none.
     pub fn protocol(&self) -> Option<Protocol> {
-        self.shared.link.protocol()
+        self.shared.lanes.first().protocol()
     }
 
     /// The settings.
@@ -235,7 +246,7 @@ impl Client {
     ///
     /// Once polled, the client closes even if the future is dropped.
     pub async fn close(&self) {
-        for connection in self.shared.link.close() {
+        for connection in self.shared.lanes.close() {
             connection.finished().await;
         }
         self.shared.pushes.close();
@@ -245,9 +256,10 @@ impl Client {
     /// deadline allow.
     async fn request(&self, packet: &Packet, check: Check) -> Result<Replies, Error> {
         let deadline = self.options.deadline();
-        match self.attempt(packet, deadline).await.and_then(check) {
+        let lane = self.shared.lanes.lane(packet.len(), self.options.bulk);
+        match self.attempt(packet, deadline, lane).await.and_then(check) {
             Ok(replies) => Ok(replies),
-            Err(error) => Box::pin(self.again(packet, deadline, check, error)).await,
+            Err(error) => Box::pin(self.again(packet, deadline, lane, check, error)).await,
         }
     }
 
@@ -255,42 +267,62 @@ impl Client {
         &self,
         packet: &Packet,
         deadline: Option<Instant>,
+        mut lane: Lane,
         check: Check,
         mut error: Error,
     ) -> Result<Replies, Error> {
         let mut attempts = Attempts::new(self.options.retry, self.options.when_down);
         loop {
-            let pause = attempts.after(error, Instant::now(), deadline)?;
-            if !pause.is_zero() {
-                if tokio::runtime::Handle::try_current().is_err() {
-                    return Err(Error::usage(
-                        "to wait for the server takes a tokio runtime".to_owned(),
-                    ));
-                }
-                tokio::time::sleep(pause).await;
+            if lane == Lane::Bulk && error.is_connect() {
+                // A server with no room for another connection may still have one with us.
+                lane = Lane::Main;
+            } else {
+                pause(attempts.after(error, Instant::now(), deadline)?).await?;
             }
-            match self.attempt(packet, deadline).await.and_then(check) {
+            match self.attempt(packet, deadline, lane).await.and_then(check) {
                 Ok(replies) => return Ok(replies),
                 Err(next) => error = next,
             }
         }
     }
 
-    async fn attempt(&self, packet: &Packet, deadline: Option<Instant>) -> Result<Replies, Error> {
-        self.submit(packet, deadline)?.await
+    async fn attempt(
+        &self,
+        packet: &Packet,
+        deadline: Option<Instant>,
+        lane: Lane,
+    ) -> Result<Replies, Error> {
+        self.submit(packet, deadline, lane)?.await
     }
 
-    fn submit(&self, packet: &Packet, deadline: Option<Instant>) -> Result<Pending, Error> {
+    fn submit(
+        &self,
+        packet: &Packet,
+        deadline: Option<Instant>,
+        lane: Lane,
+    ) -> Result<Pending, Error> {
         let Options { when_full, when_down, .. } = self.options;
-        if let Some(connection) = self.shared.link.present() {
+        let link = self.shared.lanes.link(lane);
+        if let Some(connection) = link.present() {
             match connection.submit_when(packet, deadline, when_full) {
                 // It takes no requests any more.
                 Err(error) if !error.is_full() => {}
                 submitted => return submitted,
             }
         }
-        self.shared.link.connection(when_down)?.submit_when(packet, deadline, when_full)
+        link.connection(when_down)?.submit_when(packet, deadline, when_full)
     }
+}
+
+async fn pause(duration: Duration) -> Result<(), Error> {
+    if duration.is_zero() {
+        return Ok(());
+    }
+    if tokio::runtime::Handle::try_current().is_err() {
+        return Err(Error::usage("to wait for the server takes a tokio runtime".to_owned()));
+    }
+    tokio::time::sleep(duration).await;
+    Ok(())
 }
 
 type Check = fn(Replies) -> Result<Replies, Error>;

@@ -176,6 +176,13 @@ impl Connection {
         self.state().protocol
     }
 
+    /// The bytes of the requests under way; `None` unless the connection is there and takes more.
+    pub(crate) fn bytes_under_way(&self) -> Option<usize> {
+        let state = self.state();
+        let open = state.protocol.is_some() && state.session.accepts();
+        open.then(|| state.session.bytes_in_flight())
+    }
+
     /// When the connection ended, and why, if it has come to an end by no doing of ours and without being of any use: it
     /// was not established, or ended soon and without an answer.
     pub(crate) fn ended_early(&self) -> Option<(Instant, Error)> {

@@ -229,6 +229,11 @@ impl Session {
         matches!(self.phase, Phase::Opening | Phase::Open)
     }
 
+    /// The bytes of the requests that are under way.
+    pub(crate) fn bytes_in_flight(&self) -> usize {
+        self.bytes_in_flight
+    }
+
     /// Whether the connection is of no more use to anybody.
     pub(crate) fn is_finished(&self) -> bool {
         match self.phase {
