@@ -1,7 +1,8 @@
-//! What the suites share: real servers, a scripted peer, an allocation counter.
+//! What the suites share: a scripted peer, a proxy that fails, the suite that every index passes, the command table.
 pub mod command_table;
 pub mod index_suite;
 pub mod peer;
+pub mod proxy;
 
 /// The examples of README, compiled and, where they need no server, run.
 #[cfg(doctest)]
