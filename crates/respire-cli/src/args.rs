@@ -15,6 +15,10 @@ use respire_cli::store::{StoreChoice, server_name};
 use respire_codec::{DecoderConfig, Limits, Mode, Protocol};
 use respire_kvblock::{ConfigError, ServerConfig};
 
+mod bench;
+
+pub(crate) use bench::BenchArgs;
+
 /// The environment variable with the address of the server that `auto` prefers.
 const ADDRESS_VARIABLE: &str = "VALKEY_ADDR";
 
@@ -36,6 +40,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Replay(ReplayArgs),
+    Bench(Box<BenchArgs>),
     Decode(DecodeArgs),
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`replay::run`] sends the requests of a [`trace`], or of a [`generate`]d workload, through
 //! simulated [`pod`]s in front of the index of a [`store`], and sums up in a [`report`].
-//! [`decode`] prints raw replies.
+//! [`mod@bench`] loads a server and measures it. [`decode`] prints raw replies.
 //! [`local_server`] starts a private Valkey or Redis server in a temporary directory and stops it
 //! again.
 //!
@@ -29,6 +29,7 @@
 //! # }
 //! ```
 
+pub mod bench;
 pub mod causes;
 pub mod decode;
 mod dump;

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
+use respire_cli::bench::{self, Bench};
 use respire_cli::causes::with_causes;
 use respire_cli::decode::{self, Outcome, StreamError};
 use respire_cli::fleet::FleetSize;
@@ -20,7 +21,7 @@ use respire_cli::source::{Extent, Requests, Source};
 use respire_cli::store::{Store, StoreChoice, StoreError};
 use respire_kvblock::ServerConfig;
 
-use crate::args::{Cli, Command, ReplayArgs};
+use crate::args::{BenchArgs, Cli, Command, ReplayArgs};
 use crate::signals::Signals;
 
 /// Exit status of `decode` when the input is not RESP.
@@ -29,12 +30,16 @@ const PROTOCOL_ERROR: u8 = 3;
 /// Exit status of `decode` when the input stops inside of a frame.
 const INCOMPLETE: u8 = 4;
 
+/// Exit status of `bench` when too much failed for its figures to say anything.
+const MEANINGLESS: u8 = 3;
+
 /// Bytes that `decode` reads at once, at most.
 const INPUT_BYTES: usize = 64 * 1024;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Replay(args) => replay(&args),
+        Command::Bench(args) => bench(&args),
         Command::Decode(args) => decode(&args.options()).map_err(Into::into),
     };
     outcome.unwrap_or_else(|error| {
@@ -70,6 +75,70 @@ fn replay(args: &ReplayArgs) -> Result<ExitCode, Box<dyn Error>> {
     let source = args.source();
     let (requests, extent) = open_source(&source, args.limit())?;
     run(args, &choice, &source, requests, &extent)
+}
+
+fn bench(args: &BenchArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let options = args.options().unwrap_or_else(|message| {
+        let kind = clap::error::ErrorKind::ValueValidation;
+        Cli::command().error(kind, message).exit()
+    });
+    run_bench(args, options)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run_bench(args: &BenchArgs, options: bench::Options) -> Result<ExitCode, Box<dyn Error>> {
+    let signals = Signals::listen()?;
+    let open = signals.stop().run_until_cancelled(Bench::open(options, tag())).await;
+    let Some(mut bench) = open.transpose()? else {
+        say("interrupted");
+        return Ok(ExitCode::from(signals.exit_code()));
+    };
+    if let Some(prefix) = bench.key_prefix() {
+        let then = if args.keep { "left there" } else { "removed at the end" };
+        say(&format!("its keys begin with {prefix} and are {then}"));
+        signals.set_last_word(format!("left at once: keys may be left that begin with {prefix}"));
+    }
+    let bar = bench_bar();
+    let progress = |progress: bench::Progress| {
+        bar.set_length(progress.total.as_millis() as u64);
+        bar.set_position(progress.elapsed.as_millis() as u64);
+        bar.set_message(format!("run {} of {}", progress.run.0 + 1, progress.run.1));
+    };
+    let outcome = bench.run(progress, signals.stop()).await;
+    bar.finish_and_clear();
+    if let Err(error) = &outcome {
+        say(&with_causes(error));
+    }
+    let removed = if args.keep { Ok(0) } else { bench.close().await };
+    if let Err(error) = &removed {
+        say(&format!("the keys could not all be removed: {}", with_causes(error)));
+    }
+    let code = match &outcome {
+        Ok(report) => print_bench(report, args.json)?,
+        Err(_) => ExitCode::FAILURE,
+    };
+    Ok(match (&outcome, removed) {
+        _ if signals.stop().is_cancelled() => ExitCode::from(signals.exit_code()),
+        (Ok(report), Err(_)) if report.meaningless.is_none() => ExitCode::FAILURE,
+        _ => code,
+    })
+}
+
+/// Prints what was measured, and tells whether it says anything.
+fn print_bench(report: &bench::Report, json: bool) -> io::Result<ExitCode> {
+    if json {
+        let _ = write!(io::stderr(), "{report}");
+        print(&report.to_json())?;
+    } else {
+        print(&report.to_string().trim_end())?;
+    }
+    for warning in report.warnings() {
+        say(&warning);
+    }
+    Ok(match report.meaningless {
+        None => ExitCode::SUCCESS,
+        Some(_) => ExitCode::from(MEANINGLESS),
+    })
 }
 
 fn open_source(source: &Source, limit: Option<u64>) -> Result<(Requests, Extent), String> {
@@ -215,7 +284,13 @@ fn progress_bar(extent: &Extent) -> ProgressBar {
     bar.with_style(ProgressStyle::with_template(template).expect("the templates are well-formed"))
 }
 
-/// A number that no other replay has.
+/// Draws on standard error, and only where that is a terminal.
+fn bench_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {msg}, {elapsed}");
+    ProgressBar::no_length().with_style(style.expect("the template is well-formed"))
+}
+
+/// A number that no other replay or load test has.
 fn tag() -> u64 {
     rand::random()
 }

@@ -95,6 +95,12 @@ impl Config {
         }
     }
 
+    /// Sets another address, and keeps all other settings: for what stands between a client and its server.
+    pub fn with_address(mut self, address: Address) -> Self {
+        self.address = address;
+        self
+    }
+
     /// Sets the ACL user and the password. Without a user the password is the `default` user's.
     pub fn with_credentials(mut self, user: Option<&str>, password: impl Into<Secret>) -> Self {
         self.user = user.map(str::to_owned);
