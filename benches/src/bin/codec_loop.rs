@@ -28,7 +28,7 @@ fn main() -> Result<()> {
     let captured = if options.workload.contains("COMMAND") { Some(command_reply()?) } else { None };
     let workloads = workload::all(captured.as_ref())?;
     let named = workloads.iter().find(|workload| workload.name() == options.workload);
-    let contestants = contestants(named.context("no workload has this name")?, None);
+    let contestants = contestants(named.context("no workload has this name")?, None)?;
     let side = contestants.into_iter().find(|side| side.side.to_string() == options.side);
     let mut pass = side.context("no side has this name")?.pass;
     let replies = pass.tally()?.replies;

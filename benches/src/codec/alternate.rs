@@ -99,7 +99,7 @@ pub fn checked(
         }
         Ok(Ok(contestant))
     };
-    let contestants = contestants(workload, hiredis);
+    let contestants = contestants(workload, hiredis)?;
     contestants.into_iter().map(&mut check).collect::<Result<_>>().with_context(|| workload.name())
 }
 

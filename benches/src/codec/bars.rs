@@ -17,6 +17,9 @@ pub struct Bar {
     pub required: String,
     /// What came out.
     pub result: String,
+    /// Where there is a floor that nobody can be faster than: the result of a side
+    /// that takes no longer than that.
+    pub at_the_floor: Option<String>,
     /// Whether that is enough.
     pub met: bool,
 }
@@ -73,11 +76,13 @@ fn speed(comparison: &Comparison, rival: Rival, least: f64) -> Option<Bar> {
         Rival::Best => best_peer(comparison)?,
     };
     let ratio = theirs.ratio(ours);
+    let floor = comparison.series(Side::Std);
     Some(Bar {
         what: comparison.workload.name(),
         against: side.to_string(),
         required: format!("≥ {least:.1} ×"),
         result: format!("{ratio:.2} ×"),
+        at_the_floor: floor.map(|floor| format!("{:.2} ×", theirs.ratio(floor))),
         met: ratio >= least,
     })
 }
@@ -100,7 +105,7 @@ fn no_allocations(allocations: &[Allocations]) -> Vec<Bar> {
     ];
     let bar = |group: &str| {
         let in_group = |counted: &&Allocations| {
-            let ours = !counted.side.is_peer() && counted.side != Side::Memcpy;
+            let ours = !counted.side.is_peer() && !counted.side.is_floor();
             ours && counted.workload.starts_with(group)
         };
         let counts: Vec<u64> = allocations.iter().filter(in_group).map(|c| c.count).collect();
@@ -110,6 +115,7 @@ fn no_allocations(allocations: &[Allocations]) -> Vec<Bar> {
             against: "allocations in the steady state".to_owned(),
             required: "0".to_owned(),
             result: sum.to_string(),
+            at_the_floor: None,
             met: sum == 0,
         })
     };
@@ -128,6 +134,7 @@ fn flat(comparisons: &[Comparison]) -> Vec<Bar> {
             against: "slowest over fastest size".to_owned(),
             required: format!("≤ {FLAT_MOST} ×"),
             result: format!("{spread:.2} ×"),
+            at_the_floor: None,
             met: spread <= FLAT_MOST,
         }
     };
@@ -192,6 +199,15 @@ mod tests {
         ];
         let bars = all(&[comparison("Owned values/a", &sides)], &[]);
         assert_eq!(results(&bars), [("redis-protocol codec", "1.90 ×", false)]);
+    }
+
+    #[test]
+    fn a_floor_has_no_bar_and_says_what_can_be_had() {
+        let sides = [(Side::Std, 8.0), (Side::Respire, 10.0), (Side::Rustis, 12.0)];
+        let name = "Typed extraction/m as HashMap<String, String>";
+        let bars = all(&[comparison(name, &sides)], &[]);
+        assert_eq!(results(&bars), [("rustis", "1.20 ×", false)]);
+        assert_eq!(bars[0].at_the_floor.as_deref(), Some("1.50 ×"));
     }
 
     #[test]

@@ -66,6 +66,7 @@ impl Batch {
 impl Iterator for Batch {
     type Item = Frame;
 
+    #[inline]
     fn next(&mut self) -> Option<Frame> {
         let tape = self.tape.as_ref()?;
         let entry = *tape.entries.get(self.next)?;

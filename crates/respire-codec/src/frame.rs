@@ -67,6 +67,7 @@ impl Frame {
 
     /// The frame whose first node is `tape.nodes[first]`, without a share in the
     /// tape when it is a scalar.
+    #[inline]
     pub(crate) fn of_tape(bytes: Bytes, tape: &Arc<Tape>, first: u32) -> Self {
         match tape.nodes.get(first as usize) {
             Some(node) if tape::width(&bytes, 0) == 1 => Self::scalar(bytes, *node),

@@ -19,7 +19,7 @@ use crate::value::{Kind, Value, ValueRef};
 /// | type | accepts |
 /// |---|---|
 /// | integers | an integer, or a string or big number in decimal, in range |
-/// | `f64` | a double, or a string, integer or big number in decimal |
+/// | `f64`, `f32` | a double, or a string, integer or big number in decimal |
 /// | `bool` | a boolean, the integers 0 and 1, the simple string `OK` |
 /// | `&str`, `String`, `&[u8]`, `Vec<u8>`, `Bytes`, `Cow` | a string; the text of a verbatim string; the text of a number |
 /// | `Option<T>` | null as `None`, everything else as `T` |
@@ -90,12 +90,9 @@ fn collect<T>(items: impl Iterator<Item = Result<T, ValueError>>) -> Result<Vec<
 }
 
 /// The elements of an aggregate; of a map, keys and values in turn.
+#[inline]
 fn elements<'a>(value: ValueRef<'a>, expected: &'static str) -> Result<Seq<'a>, ValueError> {
-    match value.get() {
-        Value::Array(items) | Value::Set(items) | Value::Push(items) => Ok(items),
-        Value::Map(entries) => Ok(entries.flatten()),
-        _ => Err(unexpected(value, expected)),
-    }
+    value.elements().ok_or_else(|| value.apart(|value| unexpected(value, expected)))
 }
 
 /// The text of a string or a number, if it is in one piece.
@@ -103,11 +100,11 @@ fn elements<'a>(value: ValueRef<'a>, expected: &'static str) -> Result<Seq<'a>, 
 fn text<'a>(value: ValueRef<'a>, expected: &'static str) -> Result<&'a [u8], ValueError> {
     match value.bulk() {
         Some(text) => Ok(text),
-        None => other_text(value, expected),
+        None => value.apart(|value| other_text(value, expected)),
     }
 }
 
-/// As [`text`], for what is no bulk string in one piece.
+/// As [`text`], for what is no bulk string in one piece or has attributes.
 fn other_text<'a>(value: ValueRef<'a>, expected: &'static str) -> Result<&'a [u8], ValueError> {
     match value.get() {
         Value::SimpleString(text) | Value::BulkString(text) => Ok(text),
@@ -129,7 +126,7 @@ fn other_text<'a>(value: ValueRef<'a>, expected: &'static str) -> Result<&'a [u8
 fn whole_text<'a>(value: ValueRef<'a>) -> Result<Cow<'a, [u8]>, ValueError> {
     match value.bulk() {
         Some(text) => Ok(Cow::Borrowed(text)),
-        None => other_whole_text(value),
+        None => value.apart(other_whole_text),
     }
 }
 
@@ -142,8 +139,8 @@ fn other_whole_text<'a>(value: ValueRef<'a>) -> Result<Cow<'a, [u8]>, ValueError
     }
 }
 
-/// As [`whole_text`] as a handle, for what is no bulk string in one piece.
-#[inline(never)]
+/// As [`whole_text`] as a handle, for what is no bulk string in one piece or has
+/// attributes.
 fn other_bytes(value: ValueRef<'_>) -> Result<Bytes, ValueError> {
     match other_whole_text(value)? {
         Cow::Borrowed(text) => Ok(value.share(text)),
@@ -158,11 +155,12 @@ fn not_utf8<E>(_: E) -> ValueError {
 macro_rules! integers {
     ($($type:ty)*) => {$(
         impl<'a> FromValue<'a> for $type {
+            #[inline]
             fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
-                match value.integer() {
+                match value.plain_integer() {
                     Some(number) => <$type>::try_from(number)
                         .map_err(|_| ValueError::new("an integer", Found::OutOfRange)),
-                    None => integer_from_text(value),
+                    None => value.apart(integer_from_text),
                 }
             }
         }
@@ -205,6 +203,13 @@ impl<'a> FromValue<'a> for f64 {
     }
 }
 
+/// The double, rounded; one that is too large becomes an infinity.
+impl<'a> FromValue<'a> for f32 {
+    fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
+        f64::from_value(value).map(|number| number as f32)
+    }
+}
+
 impl<'a> FromValue<'a> for bool {
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
         match value.get() {
@@ -226,12 +231,14 @@ impl<'a> FromValue<'a> for () {
 }
 
 impl<'a> FromValue<'a> for &'a [u8] {
+    #[inline]
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
         text(value, "a string")
     }
 }
 
 impl<'a> FromValue<'a> for &'a str {
+    #[inline]
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
         core::str::from_utf8(text(value, "a string")?).map_err(not_utf8)
     }
@@ -252,22 +259,40 @@ impl<'a> FromValue<'a> for Cow<'a, str> {
     }
 }
 
+fn other_string(value: ValueRef<'_>) -> Result<String, ValueError> {
+    Cow::<str>::from_value(value).map(Cow::into_owned)
+}
+
 impl<'a> FromValue<'a> for String {
+    #[inline]
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
         match value.bulk() {
             Some(text) => core::str::from_utf8(text).map(String::from).map_err(not_utf8),
-            None => Cow::<'a, str>::from_value(value).map(Cow::into_owned),
+            None => value.apart(other_string),
         }
     }
 }
 
 impl<'a> FromValue<'a> for Bytes {
-    #[inline]
+    #[inline(always)]
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
-        match value.bare().plain_bulk() {
+        match value.plain_bulk() {
             Some(range) => Ok(value.slice(range)),
-            None => other_bytes(value),
+            None => value.apart(other_bytes),
         }
+    }
+
+    fn vec_from_value(value: ValueRef<'a>) -> Result<Vec<Self>, ValueError> {
+        let items = elements(value, "an array")?;
+        let mut all = Vec::with_capacity(items.len());
+        for item in items {
+            // Made where it stays, as the builder of owned values does.
+            match item.plain_bulk() {
+                Some(range) => all.push(item.slice(range)),
+                None => all.push(item.apart(other_bytes)?),
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -333,9 +358,10 @@ where
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
         let pairs = pairs(value)?;
         let mut map = Self::with_capacity_and_hasher(pairs.size_hint().0, S::default());
-        for (key, value) in pairs {
+        pairs.each(|key, value| {
             map.insert(K::from_value(key)?, V::from_value(value)?);
-        }
+            Ok(())
+        })?;
         Ok(map)
     }
 }
@@ -346,6 +372,23 @@ enum PairIter<'a> {
     Flat(Seq<'a>),
     /// An array of arrays of two.
     Nested(Seq<'a>),
+}
+
+impl<'a> PairIter<'a> {
+    /// Calls `f` with every pair. Asks for the form once, and not for each pair.
+    #[inline(always)]
+    fn each(
+        self,
+        mut f: impl FnMut(ValueRef<'a>, ValueRef<'a>) -> Result<(), ValueError>,
+    ) -> Result<(), ValueError> {
+        let Self::Flat(mut items) = self else {
+            return nested(self, &mut f);
+        };
+        while let (Some(key), Some(value)) = (items.next(), items.next()) {
+            f(key, value)?;
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Iterator for PairIter<'a> {
@@ -367,6 +410,16 @@ impl<'a> Iterator for PairIter<'a> {
     }
 }
 
+/// As [`PairIter::each`], for what is seldom flat. Apart from it, so that the
+/// usual form has the only copy of what `f` does in its loop.
+#[inline(never)]
+fn nested<'a>(
+    pairs: PairIter<'a>,
+    f: &mut dyn FnMut(ValueRef<'a>, ValueRef<'a>) -> Result<(), ValueError>,
+) -> Result<(), ValueError> {
+    pairs.into_iter().try_for_each(|(key, value)| f(key, value))
+}
+
 fn pair_of(value: ValueRef<'_>) -> Option<(ValueRef<'_>, ValueRef<'_>)> {
     match value.get() {
         Value::Array(mut items) if items.len() == 2 => Some((items.next()?, items.next()?)),
@@ -378,11 +431,12 @@ fn pair_of(value: ValueRef<'_>) -> Option<(ValueRef<'_>, ValueRef<'_>)> {
 /// or of another array with as many keys as values.
 fn pairs<'a>(value: ValueRef<'a>) -> Result<PairIter<'a>, ValueError> {
     const EXPECTED: &str = "a map";
-    let items = match value.get() {
-        Value::Map(entries) => return Ok(PairIter::Flat(entries.flatten())),
-        Value::Array(items) | Value::Set(items) => items,
-        _ => return Err(unexpected(value, EXPECTED)),
-    };
+    let items = elements(value, EXPECTED)?;
+    match value.bare().tag() {
+        b'%' => return Ok(PairIter::Flat(items)),
+        b'>' => return Err(unexpected(value, EXPECTED)),
+        _ => {}
+    }
     if items.len() > 0 && items.clone().all(|item| pair_of(item).is_some()) {
         return Ok(PairIter::Nested(items));
     }

@@ -339,23 +339,16 @@ impl<'a> ValueRef<'a> {
         self.bare().line()
     }
 
-    /// The value if it is an integer, without a look at what else it may be.
-    #[inline(always)]
-    pub(crate) fn integer(self) -> Option<i64> {
-        self.bare().plain_integer()
-    }
-
-    /// The value if it is a bulk string in one piece, without a look at what
-    /// else it may be.
-    #[inline]
-    pub(crate) fn bulk(self) -> Option<&'a [u8]> {
-        self.bytes.get(self.bare().plain_bulk()?)
-    }
-
     /// The value if the first node here is an integer.
     #[inline(always)]
     pub(crate) fn plain_integer(self) -> Option<i64> {
         (self.tag() == b':').then(|| self.number())
+    }
+
+    /// The payload, if the first node here is a bulk string in one piece.
+    #[inline(always)]
+    pub(crate) fn bulk(self) -> Option<&'a [u8]> {
+        self.bytes.get(self.plain_bulk()?)
     }
 
     /// Where the payload is in the frame's memory, if the first node here is a
@@ -409,13 +402,8 @@ impl<'a> ValueRef<'a> {
     /// The value without the attributes in front of it.
     #[inline]
     pub(crate) fn bare(self) -> Self {
-        if self.tag() == b'|' { self.behind_attributes() } else { self }
-    }
-
-    #[cold]
-    fn behind_attributes(self) -> Self {
         // The first attribute of a value leads past all of them.
-        self.skip(self.lengths().off as usize)
+        if self.tag() == b'|' { self.skip(self.lengths().off as usize) } else { self }
     }
 
     /// The value at the `count`th node from here.
@@ -425,15 +413,29 @@ impl<'a> ValueRef<'a> {
     }
 
     /// What follows the value with its attributes and everything in it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn after(self) -> Self {
-        let value = self.bare();
-        value.skip(if value.width() == 1 { 1 } else { value.lengths().off as usize })
+        let at = self.at();
+        self.skip(match self.bytes.get(at..at + 2) {
+            Some([b'$', b'0'..=b'9'] | [b':' | b'+', _]) => 1,
+            _ => self.apart(Self::span),
+        })
     }
 
     /// Nodes of the value with its attributes and everything in it.
     pub(crate) fn span(self) -> usize {
-        self.nodes.len() - self.after().nodes.len()
+        let value = self.bare();
+        let own = if value.width() == 1 { 1 } else { value.lengths().off as usize };
+        self.nodes.len() - value.nodes.len() + own
+    }
+
+    /// Calls `f`, which is seldom needed, with a copy of this.
+    ///
+    /// What is handed to a function by itself has to lie in memory, and then every
+    /// other use of it goes through memory as well. The parts stay in registers.
+    #[inline(always)]
+    pub(crate) fn apart<T>(self, f: impl FnOnce(Self) -> T) -> T {
+        call_with_parts(self.bytes, self.nodes, self.base, f)
     }
 
     /// Nodes of the value itself.
@@ -461,12 +463,21 @@ impl<'a> ValueRef<'a> {
         }
     }
 
+    /// What is in an array, a set or a push; of a map, keys and values in turn.
+    #[inline]
+    pub(crate) fn elements(self) -> Option<Seq<'a>> {
+        let value = self.bare();
+        let aggregate = matches!(value.tag(), b'*' | b'~' | b'%' | b'>') && value.width() == 2;
+        aggregate.then(|| value.children())
+    }
+
     /// The children of an aggregate, or the chunks of a streamed string.
     #[inline]
     fn children(self) -> Seq<'a> {
         Seq::new(self.skip(2), self.count() as usize)
     }
 
+    #[inline]
     fn lengths(self) -> Node {
         self.nodes.get(1).copied().unwrap_or(Node { off: 1, aux: 0 })
     }
@@ -516,6 +527,17 @@ impl<'a> ValueRef<'a> {
         let (start, length) = (self.at() + 1, (self.count() as usize).saturating_sub(3));
         number_at(self.bytes, start, length)
     }
+}
+
+/// See [`ValueRef::apart`].
+#[inline(never)]
+fn call_with_parts<'a, T>(
+    bytes: &'a Bytes,
+    nodes: &'a [Node],
+    base: u32,
+    f: impl FnOnce(ValueRef<'a>) -> T,
+) -> T {
+    f(ValueRef { bytes, nodes, base })
 }
 
 impl PartialEq for ValueRef<'_> {

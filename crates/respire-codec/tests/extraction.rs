@@ -74,6 +74,17 @@ fn doubles_come_in_every_numeric_form() {
 }
 
 #[test]
+fn narrow_doubles_are_doubles_rounded() {
+    assert_eq!(read::<f32>(",0.1\r\n"), Ok(0.1));
+    assert_eq!(read::<f32>("$4\r\n-2.5\r\n"), Ok(-2.5));
+    assert_eq!(read::<f32>(",1e300\r\n"), Ok(f32::INFINITY));
+    assert_eq!(
+        read::<f32>("+x\r\n"),
+        says("a double expected, a simple string of another form found")
+    );
+}
+
+#[test]
 fn booleans_come_as_booleans_zero_one_or_ok() {
     assert_eq!(read::<bool>("#t\r\n"), Ok(true));
     assert_eq!(read::<bool>("#f\r\n"), Ok(false));
@@ -204,6 +215,21 @@ fn attributes_do_not_get_into_the_way() {
     assert_eq!(names, ["b", "c"]);
     assert_eq!(items[0].attributes().count(), 1);
     assert_eq!(frame.value().attributes().count(), 0);
+}
+
+#[test]
+fn elements_with_attributes_are_read_like_those_without() {
+    let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
+    let listed = "*3\r\n$1\r\na\r\n|1\r\n+ttl\r\n:60\r\n$1\r\nb\r\n$1\r\nc\r\n";
+    assert_eq!(read(listed), Ok(["a", "b", "c"].map(bytes).to_vec()));
+    assert_eq!(read(listed), Ok(["a", "b", "c"].map(String::from).to_vec()));
+    let map =
+        "%2\r\n|1\r\n+ttl\r\n:60\r\n$1\r\na\r\n|1\r\n+x\r\n*1\r\n:0\r\n:1\r\n$1\r\nb\r\n:2\r\n";
+    assert_eq!(read(map), Ok(HashMap::from([(bytes("a"), 1), (bytes("b"), 2)])));
+    let nested = "*2\r\n|1\r\n+x\r\n:0\r\n*2\r\n$1\r\na\r\n:1\r\n*2\r\n$1\r\nb\r\n:2\r\n";
+    assert_eq!(read(nested), Ok(HashMap::from([(bytes("a"), 1), (bytes("b"), 2)])));
+    let described = "|1\r\n+x\r\n:0\r\n%1\r\n$1\r\na\r\n:1\r\n";
+    assert_eq!(read(described), Ok(HashMap::from([(bytes("a"), 1)])));
 }
 
 #[test]

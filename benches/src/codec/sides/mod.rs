@@ -1,4 +1,5 @@
-//! The sides: respire's codec, its peers, and a plain copy as the floor.
+//! The sides: respire's codec, its peers, and floors: a plain copy, and maps of
+//! strings that somebody else has found.
 //!
 //! Each is used in the fastest way that it recommends. For all alike: the
 //! input lies in the buffer that the side reads from before the clock starts,
@@ -17,6 +18,8 @@ mod rustis;
 
 use std::fmt;
 
+use anyhow::Result;
+
 use super::workload::Workload;
 use crate::pass::Pass;
 use hiredis::Hiredis;
@@ -26,6 +29,8 @@ use hiredis::Hiredis;
 pub enum Side {
     /// A copy of the bytes.
     Memcpy,
+    /// The standard library's map, filled from strings that were found before.
+    Std,
     /// respire-codec by the batch.
     Respire,
     /// respire-codec, frame by frame.
@@ -53,8 +58,9 @@ pub enum Side {
 
 impl Side {
     /// All of them, in the order of the tables.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Memcpy,
+        Self::Std,
         Self::Respire,
         Self::RespireSingly,
         Self::RespireBorrowed,
@@ -68,7 +74,12 @@ impl Side {
         Self::Hiredis,
     ];
 
-    /// Whether this is neither respire nor the floor.
+    /// Whether this does less than what is asked, to show what nobody can undercut.
+    pub fn is_floor(self) -> bool {
+        self < Self::Respire
+    }
+
+    /// Whether this is neither respire nor a floor.
     pub fn is_peer(self) -> bool {
         self >= Self::Rustis
     }
@@ -78,6 +89,7 @@ impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Memcpy => "memcpy",
+            Self::Std => "std, no parsing",
             Self::Respire => "respire",
             Self::RespireSingly => "respire, one at a time",
             Self::RespireBorrowed => "respire, borrowed types",
@@ -114,17 +126,21 @@ impl fmt::Debug for Contestant {
 }
 
 /// Everyone who can do `workload`, in the order of the tables.
-pub fn contestants(workload: &Workload, hiredis: Option<&Hiredis>) -> Vec<Contestant> {
+///
+/// # Errors
+///
+/// When a floor cannot be made of the input.
+pub fn contestants(workload: &Workload, hiredis: Option<&Hiredis>) -> Result<Vec<Contestant>> {
     let mut contestants = respire::contestants(workload);
     if workload.peers {
-        contestants.extend(floor::contestants(workload));
+        contestants.extend(floor::contestants(workload)?);
         contestants.extend(rustis::contestants(workload));
         contestants.extend(redis_rs::contestants(workload));
         contestants.extend(redis_protocol::contestants(workload));
         contestants.extend(hiredis.and_then(|hiredis| hiredis.contestant(workload)));
     }
     contestants.sort_by_key(|contestant| contestant.side);
-    contestants
+    Ok(contestants)
 }
 
 /// The command that is encoded.
