@@ -1,6 +1,8 @@
 //! What the suites share: a scripted peer, a proxy that fails, the suite that every index passes, the command table.
+pub mod chance;
 pub mod command_table;
 pub mod index_suite;
+pub mod ledger;
 pub mod peer;
 pub mod proxy;
 
