@@ -13,7 +13,7 @@ pub struct Environment {
     pub load: String,
     /// Day and time, in UTC.
     pub date: String,
-    /// The commit, and whether the codec or the benchmarks differ from it.
+    /// The commit, and whether what was measured differs from it.
     pub commit: String,
     /// The compiler.
     pub rustc: String,
@@ -22,13 +22,18 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// As it is now; what cannot be found out is "unknown".
+    /// As it is now, for a record of the codec; what cannot be found out is "unknown".
     pub fn current() -> Self {
+        Self::of(&["benches", "crates/respire-codec"])
+    }
+
+    /// As it is now; `paths` is what was measured, relative to the root.
+    pub fn of(paths: &[&str]) -> Self {
         Self {
             cpu: cpu().unwrap_or_else(unknown),
             load: load().unwrap_or_else(unknown),
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            commit: commit().unwrap_or_else(unknown),
+            commit: commit(paths).unwrap_or_else(unknown),
             rustc: output(Command::new("rustc").arg("--version")).unwrap_or_else(unknown),
             profile: profile().unwrap_or_else(unknown),
         }
@@ -55,11 +60,11 @@ fn load() -> Option<String> {
     text.split_whitespace().next().map(str::to_owned)
 }
 
-fn commit() -> Option<String> {
+fn commit(paths: &[&str]) -> Option<String> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let git = |args: &[&str]| output(Command::new("git").arg("-C").arg(root).args(args));
     let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
-    let changes = git(&["status", "--porcelain", "--", "benches", "crates/respire-codec"])?;
+    let changes = git(&[&["status", "--porcelain", "--"], paths].concat())?;
     Some(if changes.is_empty() { commit } else { format!("{commit} and changes on top of it") })
 }
 

@@ -34,8 +34,13 @@ impl Series {
     /// How many times as long as `other` this took: the median of the ratios of
     /// the single rounds, so that what slowed a whole round down cancels out.
     pub fn ratio(&self, other: &Series) -> f64 {
-        let ratios = self.0.iter().zip(&other.0).map(|(this, that)| this / that);
-        Series(ratios.collect()).median()
+        self.ratios(other).median()
+    }
+
+    /// How many times as long as `other` this took, round by round.
+    #[must_use]
+    pub fn ratios(&self, other: &Series) -> Series {
+        self.0.iter().zip(&other.0).map(|(this, that)| this / that).collect()
     }
 
     /// Every figure divided by `divisor`.

@@ -1,0 +1,119 @@
+//! Measures the client and its peers in turn, against one server, in one process.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum};
+use respire_benches::client::alternate::{Plan, compare};
+use respire_benches::client::data::Data;
+use respire_benches::client::quiet::Usage;
+use respire_benches::client::record::Record;
+use respire_benches::client::server::Server;
+use respire_benches::client::sides::Side;
+use respire_benches::client::turn::Length;
+use respire_benches::client::workload::{self, Scheduler, Workload};
+use respire_benches::environment::Environment;
+use respire_cli::local_server::Flavour;
+
+/// Measure respire and its peers in turn, and hold it to its bars.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Turns of every side
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Milliseconds of one turn, to which an eighth is added for warming up
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(8..))]
+    turn: u64,
+    /// Only workloads in whose name (`TCP/64 tasks/current_thread`) this occurs
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Only this scheduler of tokio's
+    #[arg(long, value_name = "SCHEDULER")]
+    runtime: Option<Scheduler>,
+    /// Only these sides
+    #[arg(long, value_name = "SIDES", value_delimiter = ',')]
+    sides: Vec<Side>,
+    /// The server to start
+    #[arg(long, value_enum, default_value_t = Program::Valkey)]
+    server: Program,
+    /// Also write the record to this file
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Program {
+    Valkey,
+    Redis,
+}
+
+impl Options {
+    fn chooses(&self, workload: &Workload) -> bool {
+        let name = workload.to_string();
+        self.only.as_ref().is_none_or(|text| name.contains(text))
+            && self.runtime.is_none_or(|scheduler| workload.scheduler == scheduler)
+    }
+
+    fn sides(&self) -> Vec<Side> {
+        let chosen = |side: &Side| self.sides.is_empty() || self.sides.contains(side);
+        Side::value_variants().iter().copied().filter(chosen).collect()
+    }
+
+    fn flavour(&self) -> Flavour {
+        match self.server {
+            Program::Valkey => Flavour::Valkey,
+            Program::Redis => Flavour::Redis,
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        let timed = Duration::from_millis(self.turn);
+        Plan { rounds: self.rounds as usize, length: Length { warm_up: timed / 8, timed } }
+    }
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let environment = Environment::of(&["benches", "crates"]);
+    let workloads: Vec<_> = workload::all().into_iter().filter(|w| options.chooses(w)).collect();
+    ensure!(!workloads.is_empty(), "no workload has such a name");
+    let (data, sides) = (Data::new(), options.sides());
+    let server = Server::start(options.flavour(), &data)?;
+    let usage = Usage::now(server.process());
+    let mut comparisons = Vec::new();
+    for workload in workloads {
+        eprintln!("{workload}");
+        comparisons.push(compare(workload, &sides, &server.endpoints, &data, options.plan())?);
+    }
+    let end = Usage::now(server.process());
+    let record = Record {
+        command: command(&environment.profile),
+        environment,
+        plan: options.plan(),
+        server: server.version.clone(),
+        shares: usage.zip(end).map(|(start, end)| end.since(&start)),
+        notes: Vec::new(),
+        comparisons,
+    };
+    print!("{record}");
+    if let Some(path) = &options.record {
+        std::fs::write(path, record.to_string()).context("cannot write the record")?;
+    }
+    Ok(())
+}
+
+/// The command line again, without the file that the record went to.
+fn command(profile: &str) -> String {
+    let mut words = vec![format!("cargo run --profile {profile} --bin client --")];
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--record" => drop(args.next()),
+            record if record.starts_with("--record=") => {}
+            _ if arg.contains(' ') => words.push(format!("'{arg}'")),
+            _ => words.push(arg),
+        }
+    }
+    words.join(" ").trim_end_matches(" --").to_owned()
+}

@@ -1,0 +1,57 @@
+//! respire.
+
+use anyhow::Result;
+use bytes::Bytes;
+use respire::{Client, Command, Pipeline};
+
+use crate::client::server::Endpoints;
+use crate::client::workload::Transport;
+
+/// Connects with the defaults.
+pub(super) async fn connect(endpoints: &Endpoints, transport: Transport) -> Result<Client> {
+    Ok(Client::connect(&endpoints.url(transport)).await?)
+}
+
+impl super::Client for Client {
+    type Value = Bytes;
+
+    async fn get(&mut self, key: &str) -> Result<Bytes> {
+        Ok(self.query(Command::new("GET").arg(key)).await?)
+    }
+
+    async fn set(&mut self, key: &str, value: &Bytes) -> Result<()> {
+        self.execute(Command::new("SET").arg(key).arg(value)).await?;
+        Ok(())
+    }
+
+    async fn get_all<F: FnMut(&[u8]) + Send>(
+        &mut self,
+        keys: &[String],
+        mut each: F,
+    ) -> Result<()> {
+        let mut pipeline = Pipeline::new();
+        for key in keys {
+            pipeline.command(&["GET", key]);
+        }
+        for reply in self.pipeline(pipeline).await? {
+            each(reply.parse()?);
+        }
+        Ok(())
+    }
+
+    async fn hash_keys_all<F: FnMut(&[u8]) + Send>(
+        &mut self,
+        keys: &[String],
+        mut each: F,
+    ) -> Result<()> {
+        let mut pipeline = Pipeline::new();
+        for key in keys {
+            pipeline.command(&["HKEYS", key]);
+        }
+        for reply in self.pipeline(pipeline).await? {
+            let fields: Vec<&[u8]> = reply.parse()?;
+            fields.into_iter().for_each(&mut each);
+        }
+        Ok(())
+    }
+}
