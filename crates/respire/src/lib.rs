@@ -24,10 +24,14 @@
 //! * An [`Error`] says whether the command certainly never left ([`SendState`]), so that a retry can be judged.
 //! * Credentials appear in no error, no log and no `Debug` output.
 //!
+//! # Messages
+//!
+//! [`Client::subscribe`] and its kin read what is published to channels; see [`pubsub`].
+//!
 //! # What it is not, yet
 //!
-//! TLS, cluster routing, pub/sub, blocking commands and transactions with `WATCH` are not here. What would change or
-//! block the shared connection for everybody (`SELECT`, `SUBSCRIBE`, `BLPOP`, ...) is refused with an error that says so,
+//! TLS, cluster routing, blocking commands and transactions with `WATCH` are not here. What would change or
+//! block the shared connection for everybody (`SELECT`, `BLPOP`, ...) is refused with an error that says so,
 //! before anything is sent. Scripts and functions are carried out by the server as they are.
 //!
 //! A [`Client`] needs a tokio runtime with its I/O and time drivers enabled.

@@ -13,7 +13,7 @@ use crate::{
     config::{Config, WhenDown, WhenFull},
     connection::Pending,
     error::Error,
-    pubsub::{PushHub, Pushes},
+    pubsub::{Hub, PushHub, Pushes},
     reply::{Reply, ServerError},
     session::{Replies, push::PushSink},
 };
@@ -54,6 +54,7 @@ struct Shared {
     config: Arc<Config>,
     lanes: Lanes,
     pushes: Arc<PushHub>,
+    subscriptions: Arc<Hub>,
 }
 
 impl Drop for Shared {
@@ -123,7 +124,8 @@ impl Client {
         let pushes = Arc::new(PushHub::new(config.push_queue_max()));
         let sink: Arc<dyn PushSink> = pushes.clone();
         let lanes = Lanes::new(&config, &sink);
-        Self { shared: Arc::new(Shared { config, lanes, pushes }), options }
+        let subscriptions = Hub::new(Arc::clone(&config));
+        Self { shared: Arc::new(Shared { config, lanes, pushes, subscriptions }), options }
     }
 
     /// The same client with another timeout for each request; see [`Config::with_command_timeout`].
@@ -246,10 +248,15 @@ impl Client {
     ///
     /// Once polled, the client closes even if the future is dropped.
     pub async fn close(&self) {
+        self.shared.subscriptions.close();
         for connection in self.shared.lanes.close() {
             connection.finished().await;
         }
         self.shared.pushes.close();
+    }
+
+    pub(crate) fn subscriptions(&self) -> Arc<Hub> {
+        Arc::clone(&self.shared.subscriptions)
     }
 
     /// The replies to a request, where `check` finds nothing wrong with them, after as many attempts as its policy and its

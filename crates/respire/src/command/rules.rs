@@ -58,6 +58,7 @@ const SHARED: &str = "it changes the shared connection for every task";
 const ENDS: &str = "it ends the shared connection for every task: use Client::close";
 const WATCHES: &str = "on a shared connection another task's commands would run in between";
 const PUSHES: &str = "its answers arrive as pushes, which this version cannot hand on";
+const SUBSCRIBES: &str = "its answers arrive as pushes: use Client::subscribe";
 const REPLICATES: &str = "it turns the connection into a replication link";
 const SILENT: &str = "replies are matched to requests in order, so none may be left out";
 const NO_REPLIES: &str = "its answers are no replies";
@@ -165,7 +166,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("pfmerge", always()),
     ("ping", observes()),
     ("psetex", always()),
-    ("psubscribe", none(PUSHES)),
+    ("psubscribe", none(SUBSCRIBES)),
     ("psync", none(REPLICATES)),
     ("pubsub|channels", observes()),
     ("pubsub|help", observes()),
@@ -173,7 +174,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("pubsub|numsub", observes()),
     ("pubsub|shardchannels", observes()),
     ("pubsub|shardnumsub", observes()),
-    ("punsubscribe", none(PUSHES)),
+    ("punsubscribe", none(SUBSCRIBES)),
     ("quit", none(ENDS)),
     ("readonly", own(SHARED)),
     ("readwrite", own(SHARED)),
@@ -199,14 +200,14 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("slowlog|len", observes()),
     ("sort", Rule { key_specs: &[key(1), SORT_STORE], ..without(&["STORE"]) }),
     ("srem", always()),
-    ("ssubscribe", none(PUSHES)),
-    ("subscribe", none(PUSHES)),
+    ("ssubscribe", none(SUBSCRIBES)),
+    ("subscribe", none(SUBSCRIBES)),
     ("sunionstore", always()),
-    ("sunsubscribe", none(PUSHES)),
+    ("sunsubscribe", none(SUBSCRIBES)),
     ("sync", none(REPLICATES)),
     ("time", observes()),
     ("unlink", always()),
-    ("unsubscribe", none(PUSHES)),
+    ("unsubscribe", none(SUBSCRIBES)),
     ("watch", own(WATCHES)),
     ("xack", always()),
     ("xdel", always()),

@@ -20,15 +20,15 @@ use crate::{
 const READ_BYTES_MIN: usize = 1024;
 
 /// A connection after its handshake, with what was received beyond it.
-pub(super) struct Established {
-    pub(super) transport: Transport,
-    pub(super) decoder: Decoder,
-    pub(super) received: BytesMut,
-    pub(super) protocol: Protocol,
+pub(crate) struct Established {
+    pub(crate) transport: Transport,
+    pub(crate) decoder: Decoder,
+    pub(crate) received: BytesMut,
+    pub(crate) protocol: Protocol,
 }
 
 /// Dials and shakes hands. The caller bounds the time.
-pub(super) async fn establish(config: &Config) -> Result<Established, ConnectFailure> {
+pub(crate) async fn establish(config: &Config) -> Result<Established, ConnectFailure> {
     let transport = dial(config).await?;
     shake_hands(transport, config).await
 }

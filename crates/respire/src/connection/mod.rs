@@ -38,6 +38,7 @@ mod simulation;
 mod tests;
 mod wire;
 
+pub(crate) use dial::{Established, establish};
 use wire::{Received, Sent, Wire};
 
 /// After so many requests in a row that found nothing under way, one that does is sent and received by its caller. The

@@ -98,7 +98,6 @@ impl<T, M: Mark> Queue<T, M> {
 
     /// Appends a mark. As [`push`](Self::push).
     #[must_use]
-    #[cfg_attr(not(test), expect(dead_code, reason = "pushes have no marks, subscriptions will"))]
     pub(super) fn mark(&self, mark: M) -> Option<Waker> {
         let mut state = self.state();
         if state.closed {
@@ -114,6 +113,13 @@ impl<T, M: Mark> Queue<T, M> {
         let mut state = self.state();
         state.closed = true;
         state.reader.take()
+    }
+
+    /// Sets other bounds.
+    pub(super) fn set_max(&self, max: QueueMax) {
+        let mut state = self.state();
+        state.max = max;
+        state.drop_oldest();
     }
 
     /// How many items were dropped, whether the reader was told yet or not.
