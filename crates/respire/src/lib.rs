@@ -41,6 +41,7 @@ mod command;
 mod config;
 mod connection;
 mod error;
+mod lock;
 pub mod pubsub;
 mod reply;
 mod session;

@@ -2,12 +2,15 @@
 
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 
+pub(crate) mod threads;
+
 /// The seed where the environment names none, so that a plain run is the same everywhere.
 const DEFAULT_SEED: u64 = 0x7265_7370_6972_6531;
 
 /// One random history. If its test fails, it says how to have the same one again.
 pub(crate) struct History {
-    seed: u64,
+    /// To be told, where it is a history of its own.
+    seed: Option<u64>,
     rng: Xoshiro256PlusPlus,
 }
 
@@ -27,7 +30,12 @@ impl History {
     }
 
     fn new(seed: u64) -> Self {
-        Self { seed, rng: Xoshiro256PlusPlus::seed_from_u64(seed) }
+        Self { seed: Some(seed), rng: Xoshiro256PlusPlus::seed_from_u64(seed) }
+    }
+
+    /// The part of one thread in a history, which follows from a seed that the history has drawn.
+    pub(crate) fn part(seed: u64) -> Self {
+        Self { seed: None, rng: Xoshiro256PlusPlus::seed_from_u64(seed) }
     }
 
     /// A number below `bound`, which is not 0.
@@ -43,12 +51,8 @@ impl History {
 
 impl Drop for History {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!(
-                "to have this history again: RESPIRE_TEST_SEED={} RESPIRE_TEST_STEPS=1",
-                self.seed
-            );
-        }
+        let Some(seed) = self.seed.filter(|_| std::thread::panicking()) else { return };
+        eprintln!("to have this history again: RESPIRE_TEST_SEED={seed} RESPIRE_TEST_STEPS=1");
     }
 }
 

@@ -13,7 +13,7 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -24,6 +24,7 @@ use crate::{
     command::Packet,
     config::{Config, WhenFull},
     error::{Error, Fault},
+    lock::lock,
     session::{
         Bounds, Replies, RequestId, Session,
         push::{ConnectionId, PushSink},
@@ -32,6 +33,8 @@ use crate::{
 
 mod dial;
 mod driver;
+#[cfg(test)]
+mod interleaving;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -162,9 +165,8 @@ impl Connection {
         }
     }
 
-    /// A panic under the lock would be a defect of ours; what it guards is then ended by whoever comes next.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Whether new requests are taken.

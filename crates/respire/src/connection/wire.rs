@@ -2,7 +2,7 @@
 
 use std::{
     io::IoSlice,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     task::{Context, Poll, Waker},
 };
 
@@ -12,6 +12,7 @@ use respire_codec::{DecodeError, Decoder, Frame};
 use super::{Connection, Receiver, State, dial::Established};
 use crate::{
     error::Error,
+    lock::lock,
     session::{RequestId, outgoing::Outgoing},
     transport::{self, Lease, ReceiveHalf, SendHalf, Taken},
 };
@@ -82,10 +83,6 @@ impl std::fmt::Debug for Wire {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Wire")
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Wire {
@@ -163,32 +160,38 @@ impl Wire {
         }
     }
 
-    /// Receives once, for the driver.
+    /// Receives once, for the driver if it is the receiver.
     pub(super) fn receive(&self, cx: &mut Context<'_>, connection: &Connection) -> Received {
-        lock(&self.receiving).poll(cx, connection, None)
+        self.receive_as(Receiver::Driver, cx, connection)
     }
 
-    /// Receives once, for a caller that is the receiver.
+    /// Receives once, for a caller if it is the receiver.
     pub(super) fn receive_as_caller(
         &self,
         cx: &mut Context<'_>,
         connection: &Connection,
         id: RequestId,
     ) -> Received {
-        if connection.state().receiver != Receiver::Caller(id) {
+        self.receive_as(Receiver::Caller(id), cx, connection)
+    }
+
+    /// The transport wakes who asked it last. So the role is looked at under the lock that the transport is asked under:
+    /// one who has lost the role meanwhile does not ask after one who has it now.
+    fn receive_as(
+        &self,
+        receiver: Receiver,
+        cx: &mut Context<'_>,
+        connection: &Connection,
+    ) -> Received {
+        let mut receiving = lock(&self.receiving);
+        if connection.state().receiver != receiver {
             return Received::NotOurs;
         }
-        let received = lock(&self.receiving).poll(cx, connection, Some(id));
-        // If the role was lost meanwhile, the transport may have been left with our waker in place of the driver's.
-        let mut state = connection.state();
-        if state.receiver != Receiver::Caller(id) {
-            let driver = state.rouse();
-            drop(state);
-            if let Some(driver) = driver {
-                driver.wake();
-            }
-        }
-        received
+        let caller = match receiver {
+            Receiver::Caller(id) => Some(id),
+            Receiver::Driver | Receiver::Nobody => None,
+        };
+        receiving.poll(cx, connection, caller)
     }
 
     /// Hands on what was received with the handshake.
