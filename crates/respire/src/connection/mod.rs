@@ -179,6 +179,11 @@ impl Connection {
         self.state().protocol
     }
 
+    /// Whether it was established, be it gone since.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state().protocol.is_some()
+    }
+
     /// The bytes of the requests under way; `None` unless the connection is there and takes more.
     pub(crate) fn bytes_under_way(&self) -> Option<usize> {
         let state = self.state();
@@ -199,7 +204,6 @@ impl Connection {
     }
 
     /// Submits a request. Its replies come by the future that is returned; dropping that abandons the request.
-    #[cfg(test)]
     pub(crate) fn submit(
         self: &Arc<Self>,
         packet: &Packet,
