@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use bytes::{Bytes, BytesMut};
-use respire_codec::Decoder;
+use respire_codec::{Decoder, FrameRef};
 
 use super::amount::Amount;
 use super::{Contestant, Side};
@@ -50,7 +50,7 @@ type Strings = Vec<(Bytes, Bytes)>;
 /// The strings of every map in the input, found before any clock starts.
 fn parsed(source: &Buffer) -> Result<Vec<Strings>> {
     let batch = Decoder::default().decode_batch(&mut BytesMut::from(&source.wire[..]))?;
-    Ok(batch.iter().map(|frame| frame.parse()).collect::<Result<_, _>>()?)
+    Ok(batch.iter().map(FrameRef::parse).collect::<Result<_, _>>()?)
 }
 
 /// Maps of handles, from handles that are there already: what is left is to count
