@@ -27,7 +27,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio_util::sync::CancellationToken;
 
 pub use relay::Delay;
-pub use report::{Bin, Mode, Percentiles, Report, Run, Server, Settings};
+pub use report::{Bin, ClientFigures, Mode, Percentiles, Report, Run, Server, Settings};
 pub use schedule::Arrivals;
 pub use workload::{KEY, Mix, Template, VALUE};
 
@@ -98,6 +98,8 @@ pub struct Options {
     pub delay: Option<Delay>,
     /// Decides which commands are sent, and when Poisson arrivals come.
     pub seed: u64,
+    /// Has the client take the times of every request, and reports where they went.
+    pub phases: bool,
 }
 
 /// Why nothing was measured.
@@ -206,6 +208,9 @@ impl Bench {
         }
         let relay = self.relay()?;
         let mut server = self.options.server.clone();
+        if self.options.phases {
+            server = server.with_latency_sampling(1);
+        }
         if let Some(relay) = &relay {
             server = server.with_address(relay.address());
         }
@@ -365,6 +370,7 @@ impl Bench {
             warm_up: self.options.warm_up,
             end: self.options.warm_up + self.options.duration,
             seed: self.options.seed,
+            phases: self.options.phases,
             stop: stop.clone(),
         })
     }

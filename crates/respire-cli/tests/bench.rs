@@ -178,6 +178,29 @@ fn pipelines_count_their_commands() {
 }
 
 #[test]
+fn phases_are_those_of_every_request() {
+    let server = Server::start(Flavour::Valkey);
+    let wanted = ["--rate", "500", "--phases", "--threads", "2", "--connections", "2"];
+    let report = measure(&server.tcp(), &[&SHORT, &wanted[..]].concat());
+    let client = &report["runs"][0]["client"];
+    // Those of the warm-up too.
+    assert_eq!((&client["requests"], &client["retried"]), (&300.into(), &0.into()));
+    for phase in ["queue_us", "server_us", "wake_up_us", "total_us"] {
+        assert_eq!(client[phase]["count"], 300, "{client}");
+        assert!(client[phase]["p50"].as_f64() <= client[phase]["max"].as_f64(), "{client}");
+    }
+    assert!((1..=300).contains(&count(&client["sends"])), "{client}");
+    assert!(count(&client["bytes_sent"]) > 300 * 30, "{client}");
+
+    let output = run(&server.tcp(), &[&SHORT, &["--phases"][..]].concat());
+    let stdout = text(&output.stdout);
+    for expected in ["server and network, p99", "wake-up, p50", "requests a send"] {
+        assert!(stdout.contains(expected), "{expected:?} is not in\n{stdout}");
+    }
+    assert!(measure(&server.tcp(), &SHORT)["runs"][0]["client"].is_null());
+}
+
+#[test]
 fn poisson_arrivals_are_those_of_the_seed() {
     let server = Server::start(Flavour::Valkey);
     let scheduled = |seed: &str| {

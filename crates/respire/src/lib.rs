@@ -30,10 +30,9 @@
 //!
 //! # What it is not, yet
 //!
-//! TLS and cluster routing are not here. What would change the shared connection for everybody (`SELECT`,
-//! `WATCH`, ...) is refused with an error that says so, before anything is sent: it takes a connection of one's own, see
-//! [`Client::dedicated`] and [`Client::transaction`]. Blocking commands get one by themselves. Scripts and functions are
-//! carried out by the server as they are.
+//! TLS, cluster routing, blocking commands and transactions with `WATCH` are not here. What would change or
+//! block the shared connection for everybody (`SELECT`, `BLPOP`, ...) is refused with an error that says so,
+//! before anything is sent. Scripts and functions are carried out by the server as they are.
 //!
 //! A [`Client`] needs a tokio runtime with its I/O and time drivers enabled.
 
@@ -48,13 +47,15 @@ mod reply;
 mod session;
 #[cfg(test)]
 mod simulation;
+mod stats;
 pub mod transport;
 
-pub use client::{Attempt, Client, Dedicated, RetryPolicy, Transaction};
+pub use client::{Client, RetryPolicy};
 pub use command::{Args, Blocking, Command, CommandInfo, Pipeline, ToArg};
 pub use config::{Address, Config, Secret, WhenDown, WhenFull};
 pub use error::{Error, Fault, SendState};
 pub use reply::{Reply, ServerError};
+pub use stats::{Latencies, Phases, Stats};
 
 pub use bytes::Bytes;
 pub use respire_codec as codec;

@@ -110,6 +110,10 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
 
+    /// Show where the time of the requests went, as the client sees it
+    #[arg(long)]
+    phases: bool,
+
     /// Leave the keys on the server
     #[arg(long)]
     pub(crate) keep: bool,
@@ -150,12 +154,17 @@ What the rows of the table mean:
   waited for a caller
                     Was to start while all callers were busy.
   CPU time          Of this process: client, load and, with --delay, relay.
+And with --phases, for which the client takes the times of every request:
+  queue             From the call until its bytes were with the transport.
+  server and network
+                    From then until its reply was received.
+  wake-up           From then until its task had it.
 
 With --json the object has: format, server, settings, peak_rate, runs (each with
 mode, arrivals, share_of_peak, target_rate, seconds, scheduled, started,
 not_started, answered, rate, commands_rate, null_replies, errors by kind, late,
 waited_for_caller, kept_up, latency_us, service_us, start_delay_us, histogram,
-cpu_us_per_request), interrupted, meaningless. What each means is documented in
+client, cpu_us_per_request), interrupted, meaningless. What each means is documented in
 docs/design/bench.md. Times are in microseconds, exact to a thousandth.
 
 Exit status: 0 if there are figures; 1 if the load could not be made, or keys
@@ -200,6 +209,7 @@ impl BenchArgs {
             value_bytes: self.value_size,
             delay: self.delay,
             seed: self.seed,
+            phases: self.phases,
         })
     }
 

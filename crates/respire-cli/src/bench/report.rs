@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 use hdrhistogram::Histogram;
+use respire::{Latencies, Stats};
 use serde::{Serialize, Serializer};
 
 use super::schedule::Arrivals;
@@ -147,12 +148,61 @@ pub struct Run {
     pub start_delay_us: Percentiles,
     /// The latencies in intervals that grow by about a quarter; those with none are left out.
     pub histogram: Vec<Bin>,
+    /// What the client says of itself, where it was asked.
+    pub client: Option<ClientFigures>,
     /// CPU time of this process for a request, in microseconds: of the client, the load itself and,
     /// where there is a delay, its relay. With those of the warm-up.
     pub cpu_us_per_request: Option<f64>,
 }
 
-/// Times in microseconds, exact to a thousandth of each. `null` where there are none.
+/// What the client counted in a run, with its warm-up, and where its requests' time went. The
+/// times of each request are taken.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClientFigures {
+    /// Requests, each attempt of one that was sent again for itself.
+    pub requests: u64,
+    /// How often a transport was given bytes to send.
+    pub sends: u64,
+    /// How often a transport has given bytes.
+    pub receives: u64,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+    /// Bytes received.
+    pub bytes_received: u64,
+    /// Attempts to connect.
+    pub dials: u64,
+    /// Attempts after a request's first one.
+    pub retried: u64,
+    /// From the call until the transport had taken the request.
+    pub queue_us: Percentiles,
+    /// From then until its reply was received.
+    pub server_us: Percentiles,
+    /// From then until its task had it.
+    pub wake_up_us: Percentiles,
+    /// All of it.
+    pub total_us: Percentiles,
+}
+
+impl ClientFigures {
+    fn of(stats: &Stats) -> Self {
+        let phases = &stats.phases;
+        Self {
+            requests: stats.requests,
+            sends: stats.sends,
+            receives: stats.receives,
+            bytes_sent: stats.bytes_sent,
+            bytes_received: stats.bytes_received,
+            dials: stats.dials,
+            retried: stats.retried,
+            queue_us: Percentiles::of_phase(&phases.queue),
+            server_us: Percentiles::of_phase(&phases.server),
+            wake_up_us: Percentiles::of_phase(&phases.wake_up),
+            total_us: Percentiles::of_phase(&phases.total),
+        }
+    }
+}
+
+/// Times in microseconds, exact to a thousandth of each, those of the client's phases to 1.6 %. `null` where there are none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Percentiles {
     /// How many.
@@ -204,6 +254,24 @@ impl Percentiles {
     }
 }
 
+impl Percentiles {
+    fn of_phase(times: &Latencies) -> Self {
+        let micros = |time: Duration| time.as_nanos() as f64 / 1000.0;
+        let at = |part| times.quantile(part).map(micros);
+        Self {
+            count: times.count(),
+            mean: times.mean().map(micros),
+            min: at(0.0),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: at(0.9999),
+            max: at(1.0),
+        }
+    }
+}
+
 impl Run {
     pub(crate) fn new(
         mode: Mode,
@@ -243,6 +311,7 @@ impl Run {
             service_us: Percentiles::of(tally.service.histogram()),
             start_delay_us: Percentiles::of(tally.start_delay.histogram()),
             histogram: plot::bins(tally.latency.histogram(), plot::FINE),
+            client: tally.client.as_ref().map(ClientFigures::of),
             cpu_us_per_request: (tally.ended > 0)
                 .then(|| cpu.as_nanos() as f64 / 1000.0 / tally.ended as f64),
         }
@@ -372,6 +441,9 @@ impl Report {
         row("waited for a caller", &|run| grouped(run.waited_for_caller));
         row("null replies", &|run| grouped(run.null_replies));
         row("CPU time a request", &|run| time(run.cpu_us_per_request));
+        if runs.iter().any(|run| run.client.is_some()) {
+            phase_rows(&mut rows, runs);
+        }
         let kinds: std::collections::BTreeSet<_> =
             runs.iter().flat_map(|run| run.errors.keys()).collect();
         for kind in kinds {
@@ -424,6 +496,27 @@ impl fmt::Display for Report {
             plot::write(f, &run.histogram)?;
         }
         Ok(())
+    }
+}
+
+/// The client's phases, and how many requests went with a call of the transport.
+fn phase_rows(rows: &mut Vec<(&'static str, Vec<String>)>, runs: &[Run]) {
+    type Cell = fn(&ClientFigures) -> String;
+    let cells: [(&str, Cell); 8] = [
+        ("queue, p50", |client| time(client.queue_us.p50)),
+        ("queue, p99", |client| time(client.queue_us.p99)),
+        ("server and network, p50", |client| time(client.server_us.p50)),
+        ("server and network, p99", |client| time(client.server_us.p99)),
+        ("wake-up, p50", |client| time(client.wake_up_us.p50)),
+        ("wake-up, p99", |client| time(client.wake_up_us.p99)),
+        ("requests a send", |client| rounded(client.requests as f64 / client.sends.max(1) as f64)),
+        ("requests a receive", |client| {
+            rounded(client.requests as f64 / client.receives.max(1) as f64)
+        }),
+    ];
+    for (name, cell) in cells {
+        let cells = runs.iter().map(|run| run.client.as_ref().map_or("-".to_owned(), cell));
+        rows.push((name, cells.collect()));
     }
 }
 

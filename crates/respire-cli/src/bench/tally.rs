@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use respire::Stats;
 
 /// The longest time that is told apart from longer ones, in nanoseconds: an hour.
 const NANOS_MAX: u64 = 3_600_000_000_000;
@@ -79,6 +80,8 @@ pub(crate) struct Tally {
     pub(crate) start_delay: Times,
     /// When the last answer came, from the start of the run.
     pub(crate) last_answer: Duration,
+    /// What the clients counted, where they were asked.
+    pub(crate) client: Option<Stats>,
 }
 
 impl Tally {
@@ -96,6 +99,16 @@ impl Tally {
             service: Times::new(),
             start_delay: Times::new(),
             last_answer: Duration::ZERO,
+            client: None,
+        }
+    }
+
+    /// Adds what a client counted from `before` to `after`.
+    pub(crate) fn add_client(&mut self, before: &Stats, after: &Stats) {
+        let stats = after.since(before);
+        match &mut self.client {
+            Some(sum) => sum.add(&stats),
+            None => self.client = Some(stats),
         }
     }
 
@@ -149,6 +162,9 @@ impl Tally {
         self.service.add(&other.service);
         self.start_delay.add(&other.start_delay);
         self.last_answer = self.last_answer.max(other.last_answer);
+        if let Some(stats) = &other.client {
+            self.add_client(&Stats::default(), stats);
+        }
     }
 
     fn count_error(&mut self, kind: String) {

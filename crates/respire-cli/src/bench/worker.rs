@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use respire::{Client, Config};
+use respire::{Client, Config, Stats};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,8 @@ pub(crate) struct Job {
     /// When the schedule ends, from the start of the run.
     pub(crate) end: Duration,
     pub(crate) seed: u64,
+    /// Whether the clients are asked what they counted.
+    pub(crate) phases: bool,
     pub(crate) stop: CancellationToken,
 }
 
@@ -160,6 +162,7 @@ async fn run(job: &Job, clients: Vec<Client>, start: Instant) -> Result<Tally, F
             fatal: None,
         }),
     });
+    let before: Vec<_> = counts(job, &clients);
     Timer::new()?.wait(start).await?;
     let mut callers = JoinSet::new();
     for caller in 0..job.callers {
@@ -175,10 +178,20 @@ async fn run(job: &Job, clients: Vec<Client>, start: Instant) -> Result<Tally, F
     let shared = Arc::into_inner(shared).expect("the callers' tasks are gone");
     let now = shared.now();
     let state = shared.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match state.fatal {
-        Some(error) => Err(error.into()),
-        None => Ok(state.gate.into_tally(now)),
+    if let Some(error) = state.fatal {
+        return Err(error.into());
     }
+    let mut tally = state.gate.into_tally(now);
+    for (before, after) in before.iter().zip(&counts(job, &clients)) {
+        tally.add_client(before, after);
+    }
+    Ok(tally)
+}
+
+/// What the clients counted until now; nothing where they are not asked.
+fn counts(job: &Job, clients: &[Client]) -> Vec<Stats> {
+    let asked = if job.phases { clients } else { &[] };
+    asked.iter().map(Client::stats).collect()
 }
 
 /// Hands out what is due until the schedule is at its end, or the run is stopped.

@@ -7,6 +7,7 @@ use crate::{
     config::{Config, WhenDown},
     connection::Connection,
     session::push::PushSink,
+    stats::{Stats, Totals},
 };
 
 /// A class of requests that have connections of their own.
@@ -27,10 +28,13 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    pub(super) fn new(config: &Arc<Config>, sink: &Arc<dyn PushSink>) -> Self {
-        let links = |count: usize| {
-            (0..count).map(|_| Link::new(Arc::clone(config), Arc::clone(sink))).collect()
-        };
+    pub(super) fn new(
+        config: &Arc<Config>,
+        sink: &Arc<dyn PushSink>,
+        totals: &Arc<Totals>,
+    ) -> Self {
+        let link = |_| Link::new(Arc::clone(config), Arc::clone(sink), Arc::clone(totals));
+        let links = |count: usize| (0..count).map(link).collect();
         let bulk_bytes_min = config.bulk_bytes_min();
         let (main, bulk) = config.lane_connections();
         Self {
@@ -76,6 +80,13 @@ impl Lanes {
             (Some(of_one), Some(of_other)) if of_other < of_one => other,
             (None, Some(_)) => other,
             _ => one,
+        }
+    }
+
+    /// Adds what has happened on the connections that are there.
+    pub(super) fn add_stats(&self, stats: &mut Stats) {
+        for connection in self.main.iter().chain(&self.bulk).flat_map(Link::connections) {
+            stats.add(&connection.stats());
         }
     }
 

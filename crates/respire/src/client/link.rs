@@ -12,6 +12,7 @@ use crate::{
     connection::Connection,
     error::{Error, SendState},
     session::push::PushSink,
+    stats::Totals,
 };
 
 /// The distance between attempts to connect: doubled with each that came to nothing, from the first to the second of
@@ -23,6 +24,8 @@ pub(super) struct Link {
     config: Arc<Config>,
     /// Takes what arrives unasked on any of its connections.
     sink: Arc<dyn PushSink>,
+    /// Has the numbers of connections that are gone.
+    totals: Arc<Totals>,
     state: Mutex<LinkState>,
 }
 
@@ -76,8 +79,8 @@ impl Backoff {
 }
 
 impl Link {
-    pub(super) fn new(config: Arc<Config>, sink: Arc<dyn PushSink>) -> Self {
-        Self { config, sink, state: Mutex::new(LinkState::default()) }
+    pub(super) fn new(config: Arc<Config>, sink: Arc<dyn PushSink>, totals: Arc<Totals>) -> Self {
+        Self { config, sink, totals, state: Mutex::new(LinkState::default()) }
     }
 
     fn state(&self) -> MutexGuard<'_, LinkState> {
@@ -121,7 +124,12 @@ impl Link {
             return Err(error.with_send_state(SendState::NotSent));
         }
         let not_before = hold_off.as_ref().map(|(until, _)| *until);
-        let next = Connection::start(Arc::clone(&self.config), Arc::clone(&self.sink), not_before)?;
+        let next = Connection::start(
+            Arc::clone(&self.config),
+            Arc::clone(&self.sink),
+            Arc::clone(&self.totals),
+            not_before,
+        )?;
         state.backoff.attempt();
         state.holds_off = hold_off;
         state.connection = Some(Arc::clone(&next));
@@ -137,14 +145,22 @@ impl Link {
     pub(super) fn close(&self) -> Vec<Arc<Connection>> {
         let mut state = self.state();
         state.closed = true;
-        let mut connections: Vec<_> = state.given_up.iter().filter_map(Weak::upgrade).collect();
-        connections.extend(state.connection.clone());
+        let connections = state.connections();
         connections.iter().for_each(|connection| connection.drain());
         connections
+    }
+
+    /// The present connection and those that may still have requests under way.
+    pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
+        self.state().connections()
     }
 }
 
 impl LinkState {
+    fn connections(&self) -> Vec<Arc<Connection>> {
+        self.given_up.iter().filter_map(Weak::upgrade).chain(self.connection.clone()).collect()
+    }
+
     fn give_up(&mut self, connection: Option<&Arc<Connection>>) {
         self.given_up.retain(|connection| connection.strong_count() > 0);
         self.given_up.extend(connection.map(Arc::downgrade));

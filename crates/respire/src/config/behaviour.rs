@@ -1,5 +1,7 @@
 //! What a client does when something is not as it should be.
 
+use std::num::NonZeroU32;
+
 use super::Config;
 use crate::client::RetryPolicy;
 
@@ -26,6 +28,9 @@ pub enum WhenFull {
     Reject,
 }
 
+/// One request in so many has its times taken where nothing else is said.
+const LATENCY_SAMPLING: Option<NonZeroU32> = NonZeroU32::new(16);
+
 #[derive(Clone, Debug)]
 pub(super) struct Behaviour {
     when_down: WhenDown,
@@ -34,7 +39,7 @@ pub(super) struct Behaviour {
     bulk_bytes_min: Option<usize>,
     main_connections: usize,
     bulk_connections: usize,
-    dedicated_max: usize,
+    latency_sampling: Option<NonZeroU32>,
 }
 
 impl Default for Behaviour {
@@ -47,7 +52,7 @@ impl Default for Behaviour {
             bulk_bytes_min: Some(256 * 1024),
             main_connections: 1,
             bulk_connections: 1,
-            dedicated_max: 64,
+            latency_sampling: LATENCY_SAMPLING,
         }
     }
 }
@@ -94,17 +99,15 @@ impl Config {
         self
     }
 
-    /// Sets how many connections there may be for those who need one of their own: for blocking commands, for transactions
-    /// that watch keys, and for [`Client::dedicated`](crate::Client::dedicated). More wait for one of them to be free, or
-    /// are rejected, as [`with_when_full`](Self::with_when_full) says. The default is 64, the least 1.
-    pub fn with_dedicated_max(mut self, connections: usize) -> Self {
-        // What a semaphore can count.
-        self.behaviour.dedicated_max = connections.clamp(1, 1 << 20);
+    /// Sets that one request in `every`, at random, has its times taken for [`Stats::phases`](crate::Stats::phases): 1 is
+    /// each of them, 0 none. The default is 16.
+    pub fn with_latency_sampling(mut self, every: u32) -> Self {
+        self.behaviour.latency_sampling = NonZeroU32::new(every);
         self
     }
 
-    pub(crate) fn dedicated_max(&self) -> usize {
-        self.behaviour.dedicated_max
+    pub(crate) fn latency_sampling(&self) -> Option<NonZeroU32> {
+        self.behaviour.latency_sampling
     }
 
     pub(crate) fn bulk_bytes_min(&self) -> Option<usize> {

@@ -74,6 +74,7 @@ async fn connect(
         if let Some(not_before) = not_before {
             sleep_until(Instant::from_std(not_before)).await;
         }
+        connection.state().session.recorder().stats.dials += 1;
         tokio::time::timeout(config.connect_timeout(), establish(config)).await
     };
     let mut attempt = pin!(attempt);

@@ -29,6 +29,7 @@ use crate::{
         Bounds, Replies, RequestId, Session,
         push::{ConnectionId, PushSink},
     },
+    stats::{Stats, Totals},
 };
 
 mod dial;
@@ -132,6 +133,7 @@ impl Connection {
     pub(crate) fn start(
         config: Arc<Config>,
         sink: Arc<dyn PushSink>,
+        totals: Arc<Totals>,
         not_before: Option<Instant>,
     ) -> Result<Arc<Self>, Error> {
         let runtime = tokio::runtime::Handle::try_current()
@@ -139,7 +141,12 @@ impl Connection {
         let (commands, bytes) = config.in_flight_max();
         let bounds = Bounds { commands, bytes, stall: config.command_timeout() };
         let connection = Arc::new(Self::new(bounds));
-        connection.state().session.attach(ConnectionId::next(), sink);
+        {
+            let session = &mut connection.state().session;
+            session.attach(ConnectionId::next(), sink);
+            session.recorder().sample(config.latency_sampling());
+            session.recorder().bequeath(totals);
+        }
         runtime.spawn(driver::run(driver::Guard(Arc::clone(&connection)), config, not_before));
         Ok(connection)
     }
@@ -179,9 +186,9 @@ impl Connection {
         self.state().protocol
     }
 
-    /// Whether it was established, be it gone since.
-    pub(crate) fn is_open(&self) -> bool {
-        self.state().protocol.is_some()
+    /// What has happened on it and is under way.
+    pub(crate) fn stats(&self) -> Stats {
+        self.state().session.stats()
     }
 
     /// The bytes of the requests under way; `None` unless the connection is there and takes more.
@@ -204,6 +211,7 @@ impl Connection {
     }
 
     /// Submits a request. Its replies come by the future that is returned; dropping that abandons the request.
+    #[cfg(test)]
     pub(crate) fn submit(
         self: &Arc<Self>,
         packet: &Packet,
@@ -321,6 +329,7 @@ impl Connection {
         state.protocol = Some(protocol);
         state.opened_at = Some(now);
         state.session.open(now);
+        state.session.recorder().stats.connections += 1;
         let woken = std::mem::take(&mut state.awaiting_open);
         drop(state);
         woken.into_iter().for_each(Waker::wake);
@@ -392,6 +401,9 @@ impl Pending {
             return Poll::Pending;
         }
         self.id = None;
+        if let Some(sample) = state.session.take_finished() {
+            state.session.recorder().finished(sample, Instant::now());
+        }
         let driver = self.give_up_receiving(&mut state, id);
         drop(state);
         if let Some(driver) = driver {

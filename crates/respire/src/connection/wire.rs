@@ -4,6 +4,7 @@ use std::{
     io::IoSlice,
     sync::{Mutex, MutexGuard},
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::BytesMut;
@@ -121,14 +122,15 @@ impl Wire {
     pub(super) fn send_as_sender(&self, cx: &mut Context<'_>, connection: &Connection) -> Sent {
         let mut sending = lock(&self.sending);
         let Sending { half, bytes, held } = &mut *sending;
-        {
+        let timed = {
             let mut state = connection.state();
             if !state.session.begin_send(bytes) {
                 state.sending = false;
                 drop(state);
                 return if *held { sending.flush(cx, connection) } else { Sent::Nothing };
             }
-        }
+            state.session.times_sends()
+        };
         let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
         let count = bytes.slices(&mut slices);
         let sent = half.poll_send(cx, &slices[..count]);
@@ -136,6 +138,7 @@ impl Wire {
             bytes.advance(taken.bytes);
             *held = taken.held;
         }
+        let now = timed.then(Instant::now);
         let mut state = connection.state();
         state.sending = false;
         match sent {
@@ -145,6 +148,9 @@ impl Wire {
             }
             Poll::Ready(Ok(Taken { bytes: taken, held })) => {
                 state.session.end_send(taken);
+                if let Some(now) = now {
+                    state.session.note_sent(now);
+                }
                 if !bytes.is_empty() || state.session.has_outgoing() {
                     Sent::Part
                 } else if held {
@@ -199,7 +205,7 @@ impl Wire {
         let mut receiving = lock(&self.receiving);
         let Receiving { decoder, received, frames, .. } = &mut *receiving;
         let broken = frame(decoder, received, frames);
-        receiving.deliver(connection, None, broken)
+        receiving.deliver(connection, None, 0, broken)
     }
 
     /// Says to the peer that nothing more will be sent, and lets go of the transport. What the peer makes of it does not
@@ -254,11 +260,11 @@ impl Receiving {
         caller: Option<RequestId>,
     ) -> Received {
         self.make_room();
-        let broken = match self.half.poll_receive(cx, &mut self.received) {
+        let (bytes, broken) = match self.half.poll_receive(cx, &mut self.received) {
             Poll::Pending => return Received::Nothing,
-            Poll::Ready(Ok(transport::Received::Filled(_))) => {
+            Poll::Ready(Ok(transport::Received::Filled(bytes))) => {
                 self.largest = self.largest.max(self.received.len());
-                frame(&mut self.decoder, &mut self.received, &mut self.frames)
+                (bytes, frame(&mut self.decoder, &mut self.received, &mut self.frames))
             }
             Poll::Ready(Ok(transport::Received::Lent(lease))) => {
                 let Self { decoder, received, largest, frames, .. } = self;
@@ -269,7 +275,7 @@ impl Receiving {
                 *largest = (*largest).max(received.len());
                 self.lent = lease.bytes.len() - taken;
                 self.half.release(taken);
-                broken
+                (taken, broken)
             }
             Poll::Ready(Ok(transport::Received::End)) => {
                 return Received::End(Error::closed(
@@ -283,7 +289,7 @@ impl Receiving {
                 return Received::End(Error::closed_by("receiving failed", error));
             }
         };
-        match self.deliver(connection, caller, broken) {
+        match self.deliver(connection, caller, bytes, broken) {
             Ok(()) => Received::Some,
             Err(error) => Received::End(error),
         }
@@ -309,10 +315,12 @@ impl Receiving {
         &mut self,
         connection: &Connection,
         caller: Option<RequestId>,
+        bytes: usize,
         broken: Option<DecodeError>,
     ) -> Result<(), Error> {
-        let now = std::time::Instant::now();
+        let now = Instant::now();
         let mut state = connection.state();
+        state.session.recorder().received_bytes(bytes);
         if let Some(id) = caller {
             state.session.hush(id);
         }

@@ -21,6 +21,10 @@ use crate::{
     command::Packet,
     error::{Error, SendState},
     reply::ServerError,
+    stats::{
+        Stats,
+        recorder::{Recorder, SampleId},
+    },
 };
 
 pub(crate) mod handshake;
@@ -93,6 +97,9 @@ pub(crate) struct Session {
     sink: Option<(ConnectionId, Arc<dyn PushSink>)>,
     answered: u64,
     given_up: bool,
+    recorder: Recorder,
+    /// Of the request whose outcome was taken last, if that was sampled.
+    finished: Option<SampleId>,
 }
 
 #[derive(Debug)]
@@ -109,6 +116,7 @@ struct Request {
     replies: Replies,
     bytes: usize,
     commands: usize,
+    sample: Option<SampleId>,
 }
 
 /// The replies of a request, in order. Most have one, which needs no list.
@@ -192,6 +200,8 @@ impl Session {
             sink: None,
             answered: 0,
             given_up: false,
+            recorder: Recorder::new(),
+            finished: None,
         }
     }
 
@@ -222,6 +232,25 @@ impl Session {
             self.progress = now;
             self.admit_waiting();
         }
+    }
+
+    /// What this session does is counted here.
+    pub(crate) fn recorder(&mut self) -> &mut Recorder {
+        &mut self.recorder
+    }
+
+    /// What has happened and what is under way.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.recorder.stats.clone();
+        stats.waiting = self.waiting.len() as u64;
+        stats.in_flight = self.commands_in_flight as u64;
+        stats.in_flight_bytes = self.bytes_in_flight as u64;
+        stats
+    }
+
+    /// Names the request whose outcome was taken last, if it is sampled, once.
+    pub(crate) fn take_finished(&mut self) -> Option<SampleId> {
+        self.finished.take()
     }
 
     /// Whether new requests are taken.
@@ -272,8 +301,9 @@ impl Session {
         let bytes = packet.len();
         let was_idle = self.order.is_empty();
         let enters = self.waiting.is_empty() && self.has_room(commands, bytes);
+        let sample = self.recorder.submitted(now);
         let place = if enters {
-            self.enter(packet)
+            self.enter(packet, sample)
         } else {
             self.next_ticket += 1;
             Place::Waiting { ticket: self.next_ticket, packet: packet.clone() }
@@ -288,6 +318,7 @@ impl Session {
             replies: Replies::None,
             bytes,
             commands,
+            sample,
         });
         self.unsettled += 1;
         if let Some(deadline) = deadline {
@@ -313,6 +344,13 @@ impl Session {
         let request = &mut self.requests[id.0];
         if let Some(outcome) = &request.outcome {
             let outcome = outcome.clone().map(|()| request.replies.take());
+            if outcome.is_ok() {
+                // Where nobody wanted to know of the last one.
+                if let Some(sample) = self.finished.take() {
+                    self.recorder.dropped(sample);
+                }
+                self.finished = self.requests[id.0].sample.take();
+            }
             self.forget(id.0);
             return Poll::Ready(outcome);
         }
@@ -339,6 +377,10 @@ impl Session {
         let request = &mut self.requests[key];
         if request.outcome.is_none() {
             self.unsettled -= 1;
+            self.recorder.stats.abandoned += 1;
+        }
+        if let Some(sample) = request.sample.take() {
+            self.recorder.dropped(sample);
         }
         if let Place::InFlight { .. } = request.place {
             request.awaited = false;
@@ -387,7 +429,19 @@ impl Session {
     pub(crate) fn end_send(&mut self, bytes: usize) {
         self.asking = false;
         self.taken += bytes as u64;
+        self.recorder.stats.sends += 1;
+        self.recorder.stats.bytes_sent += bytes as u64;
         debug_assert!(self.taken <= self.offered, "more was sent than there was");
+    }
+
+    /// Whether [`note_sent`](Self::note_sent) has a use for the time at which the transport was asked to send.
+    pub(crate) fn times_sends(&self) -> bool {
+        self.recorder.times_sends()
+    }
+
+    /// When the call ended whose [`end_send`](Self::end_send) came last.
+    pub(crate) fn note_sent(&mut self, now: Instant) {
+        self.recorder.sent(self.taken, now);
     }
 
     /// A frame has arrived.
@@ -397,6 +451,7 @@ impl Session {
     /// The frame answers nothing. The caller must [`fail`](Self::fail) the session with this error.
     pub(crate) fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Error> {
         if frame.is_push() {
+            self.recorder.stats.pushes += 1;
             self.hand_on(frame);
             return Ok(());
         }
@@ -415,6 +470,9 @@ impl Session {
         }
         if request.outstanding == 0 {
             self.answered += 1;
+            if let Some(sample) = request.sample {
+                self.recorder.received(sample, now);
+            }
             self.order.pop_front();
             self.leave_order(key, Ok(()));
             self.admit_waiting();
@@ -484,6 +542,7 @@ impl Session {
             _ => Error::timeout("waiting for the reply", SendState::MaybeSent),
         };
         request.replies = Replies::None;
+        self.recorder.stats.timed_out += 1;
         self.settle(key, Err(error));
     }
 
@@ -560,6 +619,7 @@ impl Session {
     fn end_waiting(&mut self, error: &Error) {
         for key in std::mem::take(&mut self.waiting).into_values() {
             self.requests[key].place = Place::Left;
+            self.recorder.stats.failed += 1;
             self.settle(key, Err(error.with_send_state(SendState::NotSent)));
         }
     }
@@ -584,6 +644,10 @@ impl Session {
         }
         request.place = Place::Left;
         if request.outcome.is_none() {
+            match outcome {
+                Ok(()) => self.recorder.stats.answered += 1,
+                Err(_) => self.recorder.stats.failed += 1,
+            }
             self.settle(key, outcome);
         }
     }
@@ -604,20 +668,24 @@ impl Session {
                 return;
             }
             self.waiting.pop_first();
+            let sample = request.sample;
             let place = std::mem::replace(&mut self.requests[key].place, Place::Left);
             let Place::Waiting { packet, .. } = place else {
                 unreachable!("what is among the waiting waits")
             };
-            self.requests[key].place = self.enter(&packet);
+            self.requests[key].place = self.enter(&packet, sample);
             self.order.push_back(key);
         }
     }
 
     /// Puts a request's bytes at the end of the stream. The caller puts the request at the end of the order, in the same
     /// call from outside.
-    fn enter(&mut self, packet: &Packet) -> Place {
+    fn enter(&mut self, packet: &Packet, sample: Option<SampleId>) -> Place {
         let start = self.entered;
         self.entered += packet.len() as u64;
+        if let Some(sample) = sample {
+            self.recorder.entered(sample, self.entered);
+        }
         self.commands_in_flight += packet.replies;
         self.bytes_in_flight += packet.len();
         self.outgoing.push(packet);

@@ -5,6 +5,7 @@
 //! bytes, and what the peer answers, the peer has read from the bytes that the session gave out.
 
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -284,9 +285,11 @@ impl<'a> Simulation<'a> {
             asked: VecDeque::new(),
         };
         let calm = history.once_in(3);
+        let mut session = Session::new(bounds, now);
+        session.recorder().sample(NonZeroU32::new(2));
         Self {
             history,
-            session: Session::new(bounds, now),
+            session,
             model,
             peer,
             now,
@@ -425,6 +428,9 @@ impl<'a> Simulation<'a> {
         };
         caller.check();
         entry.caller = None;
+        if let Some(sample) = self.session.take_finished() {
+            self.session.recorder().finished(sample, self.now);
+        }
         let expected = entry.outcome.unwrap_or_else(|| panic!("{} has {found:?}", entry.tag));
         match (expected, found) {
             (Outcome::Answered, Ok(replies)) => {
@@ -457,6 +463,7 @@ impl<'a> Simulation<'a> {
     fn send(&mut self) {
         if self.model.asking || self.taking > 0 {
             self.session.end_send(self.taking);
+            self.session.note_sent(self.now);
             self.model.known_taken += self.taking as u64;
             self.model.asking = false;
             self.taking = 0;
@@ -592,6 +599,9 @@ impl<'a> Simulation<'a> {
 
     /// What must be true after every step.
     fn check(&self) {
+        let stats = &self.session.recorder.stats;
+        let ended = stats.answered + stats.timed_out + stats.abandoned + stats.failed;
+        assert_eq!(stats.requests, ended + self.session.unsettled as u64, "{stats:?}");
         let model = &self.model;
         let pending = model.entries.iter().filter(|entry| entry.is_pending());
         let is_closed = model.phase == Is::Closed;

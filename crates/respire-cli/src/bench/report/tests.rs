@@ -44,6 +44,7 @@ fn report(load: Load, runs: Vec<Run>) -> Report {
         value_bytes: 100,
         delay: Some(super::super::Delay { min: ms(1), max: ms(2) }),
         seed: 1,
+        phases: true,
     };
     let server = Server {
         address: "localhost:6379".to_owned(),
