@@ -337,7 +337,7 @@ async fn tls_is_refused_in_words() {
 #[tokio::test]
 async fn what_a_shared_connection_must_not_carry_is_refused_before_it_is_sent() {
     everywhere(async |client, name| {
-        for words in [&["SELECT", "1"][..], &["BLPOP", "k", "0"], &["SUBSCRIBE", "c"], &["MULTI"]] {
+        for words in [&["SELECT", "1"][..], &["WATCH", "k"], &["SUBSCRIBE", "c"], &["MULTI"]] {
             let error = client.execute(Command::new(words[0]).args(&words[1..])).await.unwrap_err();
             assert_eq!(error.send_state(), SendState::NotSent, "{name} {words:?}");
             assert!(error.server_error().is_none(), "{name} {words:?}");

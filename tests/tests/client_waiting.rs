@@ -241,7 +241,8 @@ async fn an_instant_ends_requests_as_a_timeout_does() {
     assert!(in_time(later.execute(echo(1))).await.unwrap_err().is_timeout());
 }
 
-/// Ends each connection when the first command has arrived, `times` times.
+/// Answers `PING`, so that the connection was of use; ends it when another command has arrived, `times` times. Counts
+/// those.
 async fn loses(times: usize) -> (ScriptedPeer, Arc<AtomicUsize>) {
     let commands = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&commands);
@@ -250,6 +251,10 @@ async fn loses(times: usize) -> (ScriptedPeer, Arc<AtomicUsize>) {
         async move {
             connection.shake_hands().await;
             while let Some(command) = connection.command().await {
+                if command[0] == "PING" {
+                    connection.send("+PONG\r\n").await;
+                    continue;
+                }
                 counted.fetch_add(1, Ordering::SeqCst);
                 if number < times {
                     return;
@@ -272,6 +277,65 @@ async fn what_may_have_been_carried_out_is_reported_and_not_repeated() {
     assert!(error.is_closed() && error.send_state() == SendState::MaybeSent, "{error:?}");
     assert_eq!(commands.load(Ordering::SeqCst), 1);
     assert_eq!(in_time(client.query::<u32>(echo(1))).await.unwrap(), 1);
+}
+
+/// A client whose connection has been of use: its end is no failed attempt.
+async fn useful(config: Config) -> Client {
+    let client = in_time(Client::with_config(config)).await.expect("the peer shakes hands");
+    in_time(client.execute(Command::new("PING"))).await.expect("the peer answers");
+    client
+}
+
+#[tokio::test]
+async fn reads_are_repeated_and_writes_that_may_be_only_if_asked() {
+    let get = || Command::new("GET").arg("k");
+    let set = || Command::new("SET").arg("k").arg("v");
+    let incr = || Command::new("INCR").arg("k");
+    let default = RetryPolicy::default();
+    for (command, policy, sent) in [
+        (get(), default, 2),
+        (get(), default.with_reads(false), 1),
+        (get(), RetryPolicy::never(), 1),
+        (set(), default, 1),
+        (set(), default.with_idempotent_writes(true), 2),
+        (incr(), default.with_idempotent_writes(true), 1),
+    ] {
+        let (peer, commands) = loses(1).await;
+        let client = useful(config(&peer.url(), Duration::from_secs(10)).with_retry(policy)).await;
+        let outcome = in_time(client.query::<String>(command.clone())).await;
+        assert_eq!(commands.load(Ordering::SeqCst), sent, "{command:?} {policy:?}");
+        match outcome {
+            Ok(answer) => assert!(sent == 2 && answer == "k"),
+            Err(error) => {
+                assert!(sent == 1 && error.is_closed(), "{error:?}");
+                assert_eq!(error.send_state(), SendState::MaybeSent);
+            }
+        }
+        // Of a pipeline, every command has to be of the kind.
+        let (peer, commands) = loses(1).await;
+        let client = useful(config(&peer.url(), Duration::from_secs(10)).with_retry(policy)).await;
+        let mut pipeline = respire::Pipeline::new();
+        pipeline.push(command.clone()).push(incr());
+        assert!(in_time(client.pipeline(pipeline)).await.is_err());
+        assert_eq!(commands.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[tokio::test]
+async fn of_several_attempts_the_error_says_the_most_that_may_have_been_sent() {
+    let peer = ScriptedPeer::start(|mut connection, number| async move {
+        if number == 0 {
+            connection.shake_hands().await;
+            connection.command().await;
+            connection.send("+PONG\r\n").await;
+            connection.command().await;
+        }
+    })
+    .await;
+    let client = useful(config(&peer.url(), Duration::from_secs(10))).await;
+    let error = in_time(client.execute(Command::new("GET").arg("k"))).await.unwrap_err();
+    assert!(error.is_connect(), "{error:?}");
+    assert_eq!(error.send_state(), SendState::MaybeSent);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use crate::error::ValueError;
 use crate::from_value::FromValue;
 use crate::owned::OwnedValue;
 use crate::tape::{self, Entry, Node, Tape};
-use crate::value::ValueRef;
+use crate::value::{Value, ValueRef};
 
 /// One complete reply or push: its bytes on the wire and an index into them.
 ///
@@ -100,6 +100,18 @@ impl Frame {
     /// When the value is of another type, out of range, or an error reply.
     pub fn parse<'a, T: FromValue<'a>>(&'a self) -> Result<T, ValueError> {
         T::from_value(self.value())
+    }
+
+    /// The elements of an array or a set, or of a push, each as a frame of its own; `None` for any other value.
+    ///
+    /// They share this frame's memory. Each aggregate among them has an index of its own, which is an allocation.
+    pub fn elements(&self) -> Option<impl ExactSizeIterator<Item = Frame>> {
+        match self.value().get() {
+            Value::Array(elements) | Value::Set(elements) | Value::Push(elements) => {
+                Some(elements.map(ValueRef::to_frame))
+            }
+            _ => None,
+        }
     }
 
     /// The bytes on the wire, attributes and headers included. A push that was

@@ -1,3 +1,4 @@
+use alloc::{sync::Arc, vec::Vec};
 use core::fmt;
 use core::ops::Range;
 
@@ -5,12 +6,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::build;
 use crate::error::ValueError;
+use crate::frame::Frame;
 use crate::from_value::FromValue;
 use crate::number::number_at;
 use crate::owned::OwnedValue;
 use crate::scalar::{BigNumber, Double, Verbatim};
 use crate::seq::{Attributes, Chunks, Map, Seq};
-use crate::tape::{self, Node};
+use crate::tape::{self, Node, Tape};
 use crate::walk::{self, Visitor, Walk};
 
 /// What a value is, without what it says.
@@ -318,6 +320,28 @@ impl<'a> ValueRef<'a> {
     #[inline]
     pub fn to_value(self) -> OwnedValue {
         build::build(self)
+    }
+
+    /// The value as a frame of its own, in the same memory.
+    pub(crate) fn to_frame(self) -> Frame {
+        let (start, base) = (self.at(), self.at() as u32 - self.base);
+        let last = self.bare();
+        let length = if last.width() == 1 { last.count() } else { last.lengths().aux };
+        let bytes = self.bytes.slice(start..last.at() + length as usize);
+        if let Some(frame) = Frame::constant(&bytes) {
+            return frame;
+        }
+        let mut nodes = self.nodes.get(..self.span()).unwrap_or(self.nodes).to_vec();
+        let mut at = 0;
+        while let Some(node) = nodes.get_mut(at) {
+            // The second node of an aggregate holds lengths, which stay as they are.
+            node.off -= base;
+            at += tape::width(&bytes, node.off as usize);
+        }
+        match *nodes {
+            [node] => Frame::scalar(bytes, node),
+            _ => Frame::aggregate(bytes, Arc::new(Tape { nodes, entries: Vec::new() }), 0),
+        }
     }
 
     /// Shows the value and everything in it to `visitor`, in wire order.

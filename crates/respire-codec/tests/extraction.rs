@@ -269,3 +269,27 @@ fn a_value_can_be_read_later() {
     let owned: (u8, OwnedValue) = frame.parse().unwrap();
     assert_eq!(format!("{:?}", owned.1), r#"{+"a": 2}"#);
 }
+
+#[test]
+fn the_elements_of_a_frame_are_frames_that_read_as_they_do_in_it() {
+    let wire = "*7\r\n+OK\r\n*2\r\n:1\r\n*1\r\n$1\r\na\r\n%1\r\n+k\r\n~1\r\n#t\r\n-ERR no\r\n|1\r\n+ttl\r\n:3\r\n*1\r\n:9\r\n*-1\r\n$?\r\n;1\r\nx\r\n;0\r\n";
+    let mut received = bytes::BytesMut::from(wire);
+    let frame = respire_codec::Decoder::default().decode(&mut received).unwrap().unwrap();
+    assert!(received.is_empty());
+    let elements: Vec<_> = frame.elements().unwrap().collect();
+    let expected: Vec<respire_codec::ValueRef<'_>> = frame.parse().unwrap();
+    assert_eq!(elements.len(), 7);
+    for (element, expected) in elements.iter().zip(&expected) {
+        assert_eq!(element.value(), *expected);
+        // Alone on the wire it is the same value again.
+        let mut alone = bytes::BytesMut::from(&element.bytes()[..]);
+        let again = respire_codec::Decoder::default().decode(&mut alone).unwrap().unwrap();
+        assert!(alone.is_empty());
+        assert_eq!(again.value(), *expected);
+        assert_eq!(element.detach().value(), *expected);
+    }
+    assert_eq!(elements[4].value().attributes().count(), 1);
+    let inner: Vec<_> = elements[1].elements().unwrap().collect();
+    assert_eq!(inner[1].parse::<Vec<&str>>().unwrap(), ["a"]);
+    assert!(inner[0].elements().is_none());
+}

@@ -131,6 +131,11 @@ impl Command {
         self.view().keys(true)
     }
 
+    /// Its words as they were given, the name first.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &[u8]> {
+        self.words.words()
+    }
+
     /// Which connections may carry it.
     pub(crate) fn placement(&self) -> Placement {
         let view = self.view();
@@ -144,6 +149,7 @@ impl Command {
     /// # Errors
     ///
     /// Why such a connection must not carry it.
+    #[cfg(test)]
     pub(crate) fn into_packet(self) -> Result<Packet, &'static str> {
         self.placement().check_shared()?;
         Ok(self.into_unchecked_packet())

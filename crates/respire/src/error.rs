@@ -28,6 +28,10 @@ enum Kind {
     Timeout(&'static str),
     /// As much was under way as may be.
     Full,
+    /// The watched keys of a transaction kept being changed.
+    Conflict,
+    /// A command of a transaction was refused, so that none was carried out.
+    Aborted { command: usize, source: ServerError },
     /// The connection ended.
     Closed { reason: &'static str, by_us: bool, source: Option<Arc<dyn StdError + Send + Sync>> },
     /// The server broke the protocol.
@@ -110,6 +114,14 @@ impl Error {
         Self { kind: Kind::Full, sent: SendState::NotSent }
     }
 
+    pub(crate) fn conflict() -> Self {
+        Self { kind: Kind::Conflict, sent: SendState::Answered }
+    }
+
+    pub(crate) fn aborted(command: usize, source: ServerError) -> Self {
+        Self { kind: Kind::Aborted { command, source }, sent: SendState::Answered }
+    }
+
     pub(crate) fn closed(reason: &'static str) -> Self {
         let kind = Kind::Closed { reason, by_us: false, source: None };
         Self { kind, sent: SendState::MaybeSent }
@@ -164,6 +176,20 @@ impl Error {
         matches!(self.kind, Kind::Full)
     }
 
+    /// Whether a transaction was not carried out, because others changed its keys until the deadline.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self.kind, Kind::Conflict)
+    }
+
+    /// Which command of a transaction or an atomic pipeline the server refused, the first being 0, so that it carried out
+    /// none of them; [`server_error`](Self::server_error) is what it said to that command.
+    pub fn aborted_command(&self) -> Option<usize> {
+        match self.kind {
+            Kind::Aborted { command, .. } => Some(command),
+            _ => None,
+        }
+    }
+
     /// Whether the connection ended before the answer was there.
     pub fn is_closed(&self) -> bool {
         matches!(self.kind, Kind::Closed { .. })
@@ -186,7 +212,7 @@ impl Error {
     /// The server's error, where it answered with one: to a request, or to the handshake.
     pub fn server_error(&self) -> Option<&ServerError> {
         match &self.kind {
-            Kind::Server(error) => Some(error),
+            Kind::Server(error) | Kind::Aborted { source: error, .. } => Some(error),
             Kind::Connect { cause, .. } => match &**cause {
                 ConnectFailure::Refused { source, .. } => Some(source),
                 _ => None,
@@ -262,6 +288,12 @@ impl fmt::Display for Error {
             Kind::Connect { address, .. } => write!(f, "cannot connect to {address}"),
             Kind::Timeout(while_doing) => write!(f, "the deadline passed while {while_doing}"),
             Kind::Full => f.write_str("as much is under way on the connection as may be"),
+            Kind::Conflict => {
+                f.write_str("the keys of the transaction were changed by others each time")
+            }
+            Kind::Aborted { command, .. } => {
+                write!(f, "the transaction was not carried out: its command {command} was refused")
+            }
             Kind::Closed { reason, .. } => write!(f, "the connection ended: {reason}"),
             Kind::Protocol { reason, .. } => write!(f, "the server broke the protocol: {reason}"),
             Kind::Server(error) => write!(f, "{error}"),
@@ -294,9 +326,13 @@ impl StdError for Error {
             Kind::Closed { source, .. } => source.as_ref().map(|source| &**source as _),
             Kind::Protocol { source, .. } => source.as_ref().map(|source| source as _),
             Kind::Value(error) => Some(error),
-            Kind::Config(_) | Kind::Usage(_) | Kind::Timeout(_) | Kind::Full | Kind::Server(_) => {
-                None
-            }
+            Kind::Aborted { source, .. } => Some(source),
+            Kind::Config(_)
+            | Kind::Usage(_)
+            | Kind::Timeout(_)
+            | Kind::Full
+            | Kind::Conflict
+            | Kind::Server(_) => None,
         }
     }
 }

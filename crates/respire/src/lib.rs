@@ -30,9 +30,10 @@
 //!
 //! # What it is not, yet
 //!
-//! TLS, cluster routing, blocking commands and transactions with `WATCH` are not here. What would change or
-//! block the shared connection for everybody (`SELECT`, `BLPOP`, ...) is refused with an error that says so,
-//! before anything is sent. Scripts and functions are carried out by the server as they are.
+//! TLS and cluster routing are not here. What would change the shared connection for everybody (`SELECT`,
+//! `WATCH`, ...) is refused with an error that says so, before anything is sent: it takes a connection of one's own, see
+//! [`Client::dedicated`] and [`Client::transaction`]. Blocking commands get one by themselves. Scripts and functions are
+//! carried out by the server as they are.
 //!
 //! A [`Client`] needs a tokio runtime with its I/O and time drivers enabled.
 
@@ -50,7 +51,7 @@ mod simulation;
 mod stats;
 pub mod transport;
 
-pub use client::{Client, RetryPolicy};
+pub use client::{Attempt, Client, Dedicated, RetryPolicy, Transaction};
 pub use command::{Args, Blocking, Command, CommandInfo, Pipeline, ToArg};
 pub use config::{Address, Config, Secret, WhenDown, WhenFull};
 pub use error::{Error, Fault, SendState};

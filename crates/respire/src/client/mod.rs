@@ -9,7 +9,7 @@ use std::{
 use respire_codec::{FromValue, Protocol};
 
 use crate::{
-    command::{Command, Packet, Pipeline},
+    command::{Blocking, Command, Packet, Pipeline, Placement},
     config::{Config, WhenDown, WhenFull},
     connection::Pending,
     error::Error,
@@ -19,13 +19,19 @@ use crate::{
     stats::{Stats, Totals},
 };
 
+mod dedicated;
 mod lane;
 mod link;
+mod pool;
 mod retry;
+mod transaction;
 
+pub use dedicated::Dedicated;
 use lane::{Lane, Lanes};
+use pool::Pool;
 use retry::Attempts;
 pub use retry::RetryPolicy;
+pub use transaction::{Attempt, Transaction};
 
 /// A client of one server. Clones are cheap and share one connection.
 ///
@@ -54,6 +60,7 @@ pub struct Client {
 struct Shared {
     config: Arc<Config>,
     lanes: Lanes,
+    pool: Arc<Pool>,
     pushes: Arc<PushHub>,
     subscriptions: Arc<Hub>,
     totals: Arc<Totals>,
@@ -90,8 +97,21 @@ impl Options {
 
     /// When a request that is made now must have ended.
     fn deadline(&self) -> Option<Instant> {
-        let by_timeout =
-            self.command_timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.deadline_from(Instant::now())
+    }
+
+    fn deadline_from(&self, start: Instant) -> Option<Instant> {
+        self.earlier_of(self.command_timeout.and_then(|timeout| start.checked_add(timeout)))
+    }
+
+    /// The time that the server is asked to wait comes on top of the time that a request may take.
+    fn deadline_of_blocking(&self, start: Instant, blocking: Blocking) -> Option<Instant> {
+        let Blocking::AtMost(wait) = blocking else { return self.deadline };
+        let timeout = self.command_timeout.and_then(|timeout| timeout.checked_add(wait));
+        self.earlier_of(timeout.and_then(|timeout| start.checked_add(timeout)))
+    }
+
+    fn earlier_of(&self, by_timeout: Option<Instant>) -> Option<Instant> {
         match (by_timeout, self.deadline) {
             (Some(by_timeout), Some(deadline)) => Some(by_timeout.min(deadline)),
             (by_timeout, deadline) => by_timeout.or(deadline),
@@ -127,8 +147,10 @@ impl Client {
         let sink: Arc<dyn PushSink> = pushes.clone();
         let totals = Arc::default();
         let lanes = Lanes::new(&config, &sink, &totals);
+        let pool = Arc::new(Pool::new(Arc::clone(&config), Arc::clone(&totals)));
         let subscriptions = Hub::new(Arc::clone(&config));
-        Self { shared: Arc::new(Shared { config, lanes, pushes, subscriptions, totals }), options }
+        let shared = Shared { config, lanes, pool, pushes, subscriptions, totals };
+        Self { shared: Arc::new(shared), options }
     }
 
     /// The same client with another timeout for each request; see [`Config::with_command_timeout`].
@@ -182,10 +204,9 @@ impl Client {
     /// The server answered with an error, the deadline passed, the connection was lost, or the command is one that a
     /// shared connection must not carry. [`Error`] tells them apart.
     pub async fn execute(&self, command: Command) -> Result<Reply, Error> {
-        let packet = command
-            .into_packet()
-            .map_err(|reason| Error::usage(format!("the command is not sent: {reason}")))?;
-        let replies = self.request(&packet, answered).await?;
+        let placement = command.placement();
+        let packet = command.into_unchecked_packet();
+        let replies = self.place(&packet, placement, answered).await?;
         let frame = replies.into_one().expect("a request is done when its reply is there");
         Ok(Reply::new(frame))
     }
@@ -212,11 +233,24 @@ impl Client {
         if pipeline.is_empty() {
             return Ok(Vec::new());
         }
-        let packet = pipeline
-            .into_packet()
-            .map_err(|reason| Error::usage(format!("the pipeline is not sent: {reason}")))?;
-        let replies = self.request(&packet, Ok).await?;
-        Ok(replies.into_vec().into_iter().map(Reply::new).collect())
+        let is_atomic = pipeline.is_atomic();
+        let placement = pipeline.placement();
+        let packet = pipeline.into_unchecked_packet();
+        let replies = self.place(&packet, placement, Ok).await?;
+        transaction::replies(replies.into_vec(), is_atomic)
+    }
+
+    /// A connection of one's own, for commands that would change a shared one; see [`Dedicated`]. It is bounded how many
+    /// there are at a time: [`Config::with_dedicated_max`].
+    ///
+    /// # Errors
+    ///
+    /// All were taken until the deadline, or the last attempt to connect has just failed. That this one cannot be
+    /// established is told by the first request.
+    pub async fn dedicated(&self) -> Result<Dedicated, Error> {
+        let Options { when_full, when_down, .. } = self.options;
+        let lease = self.shared.pool.lease(self.options.deadline(), when_full, when_down).await?;
+        Ok(Dedicated::new(lease, self.options))
     }
 
     /// How long a request of this handle may take; see [`Config::with_command_timeout`].
@@ -251,6 +285,7 @@ impl Client {
     pub fn stats(&self) -> Stats {
         let mut stats = self.shared.totals.stats();
         self.shared.lanes.add_stats(&mut stats);
+        self.shared.pool.add_stats(&mut stats);
         stats
     }
 
@@ -272,7 +307,9 @@ impl Client {
     /// Once polled, the client closes even if the future is dropped.
     pub async fn close(&self) {
         self.shared.subscriptions.close();
-        for connection in self.shared.lanes.close() {
+        let mut connections = self.shared.lanes.close();
+        connections.append(&mut self.shared.pool.close());
+        for connection in connections {
             connection.finished().await;
         }
         self.shared.pushes.close();
@@ -280,6 +317,49 @@ impl Client {
 
     pub(crate) fn subscriptions(&self) -> Arc<Hub> {
         Arc::clone(&self.shared.subscriptions)
+    }
+
+    /// Sends a request over a connection that may carry it.
+    async fn place(
+        &self,
+        packet: &Packet,
+        placement: Placement,
+        check: Check,
+    ) -> Result<Replies, Error> {
+        match placement {
+            Placement::Shared => self.request(packet, check).await,
+            Placement::Waiting(blocking) => Box::pin(self.block(packet, blocking, check)).await,
+            Placement::Own(reason) | Placement::Nowhere(reason) => {
+                Err(Error::usage(format!("it is not sent: {reason}")))
+            }
+        }
+    }
+
+    /// Sends a request that may block over a connection that nobody else waits for.
+    async fn block(
+        &self,
+        packet: &Packet,
+        blocking: Blocking,
+        check: Check,
+    ) -> Result<Replies, Error> {
+        let Options { when_full, when_down, retry, .. } = self.options;
+        let start = Instant::now();
+        // A request that may wait for ever on the server is not to wait for ever for a connection.
+        let patience = self.options.deadline_from(start);
+        let mut attempts = Attempts::new(retry, when_down);
+        loop {
+            let outcome = async {
+                let mut lease = self.shared.pool.lease(patience, when_full, when_down).await?;
+                let now = Instant::now();
+                lease.run(packet, self.options.deadline_of_blocking(now, blocking)).await
+            };
+            let error = match outcome.await.and_then(check) {
+                Ok(replies) => return Ok(replies),
+                Err(error) => error,
+            };
+            let repeats = |policy: RetryPolicy| policy.repeats(packet);
+            pause(attempts.after(error, repeats, Instant::now(), patience)?).await?;
+        }
     }
 
     /// The replies to a request, where `check` finds nothing wrong with them, after as many attempts as its policy and its
@@ -307,7 +387,8 @@ impl Client {
                 // A server with no room for another connection may still have one with us.
                 lane = Lane::Main;
             } else {
-                pause(attempts.after(error, Instant::now(), deadline)?).await?;
+                let repeats = |policy: RetryPolicy| policy.repeats(packet);
+                pause(attempts.after(error, repeats, Instant::now(), deadline)?).await?;
             }
             self.shared.totals.count_retry();
             match self.attempt(packet, deadline, lane).await.and_then(check) {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    command::Packet,
     config::WhenDown,
     error::{Error, SendState},
 };
@@ -14,7 +15,9 @@ use crate::{
 ///
 /// | what failed | sent again |
 /// |---|---|
-/// | a request of which no byte left, because its connection was lost | always, up to the attempts |
+/// | a request of which no byte left, because its connection was lost | up to the attempts |
+/// | a request that may have been carried out when its connection was lost, of commands that only read | up to the attempts, unless [`with_reads`](Self::with_reads) says no |
+/// | the same, of commands that may be sent twice: see [`Command::is_idempotent`](crate::Command::is_idempotent) | up to the attempts, if [`with_idempotent_writes`](Self::with_idempotent_writes) says so |
 /// | an attempt to connect, before which nothing was sent | with [`WhenDown::Wait`], until the deadline |
 /// | a request that the server refused in its present state: `LOADING`, `MASTERDOWN`, `TRYAGAIN`, `CLUSTERDOWN`, `BUSY` | with [`WhenDown::Wait`], until the deadline |
 ///
@@ -31,6 +34,8 @@ pub struct RetryPolicy {
     attempts: u32,
     pause_min: Duration,
     pause_max: Duration,
+    reads: bool,
+    idempotent_writes: bool,
 }
 
 impl Default for RetryPolicy {
@@ -40,6 +45,8 @@ impl Default for RetryPolicy {
             attempts: 3,
             pause_min: Duration::from_millis(5),
             pause_max: Duration::from_millis(500),
+            reads: true,
+            idempotent_writes: false,
         }
     }
 }
@@ -64,13 +71,31 @@ impl RetryPolicy {
         self
     }
 
+    /// Sets whether commands that only read are sent again if they may have been carried out. They are by default.
+    pub fn with_reads(mut self, reads: bool) -> Self {
+        self.reads = reads;
+        self
+    }
+
+    /// Sets whether writes that may be sent twice are sent again if they may have been carried out. They are not by default:
+    /// a `SET` that is repeated undoes what somebody else has written in between, and was told is written.
+    pub fn with_idempotent_writes(mut self, idempotent_writes: bool) -> Self {
+        self.idempotent_writes = idempotent_writes;
+        self
+    }
+
     /// How often a request is sent at most.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
+    /// Whether it has a request sent again that may have been carried out.
+    pub(super) fn repeats(&self, packet: &Packet) -> bool {
+        (self.reads && packet.is_read_only()) || (self.idempotent_writes && packet.is_idempotent())
+    }
+
     /// The pause before the attempt of this number; the first one's is 1.
-    fn pause(&self, attempt: u32) -> Duration {
+    pub(super) fn pause(&self, attempt: u32) -> Duration {
         let Some(doublings) = attempt.checked_sub(3) else { return Duration::ZERO };
         let pause = self.pause_min.saturating_mul(2_u32.saturating_pow(doublings.min(30)));
         pause.min(self.pause_max).mul_f64(rand::random_range(0.5..=1.0))
@@ -95,7 +120,8 @@ impl Attempts {
         Self { policy, when_down, made: 1, put_off: 0, sent: SendState::NotSent }
     }
 
-    /// How long to wait before the next attempt, after one failed with `error`.
+    /// How long to wait before the next attempt, after one failed with `error`. `may_repeat` says whether what may have
+    /// been carried out may be sent again under a policy.
     ///
     /// # Errors
     ///
@@ -103,10 +129,11 @@ impl Attempts {
     pub(super) fn after(
         &mut self,
         error: Error,
+        may_repeat: impl Fn(RetryPolicy) -> bool,
         now: Instant,
         deadline: Option<Instant>,
     ) -> Result<Duration, Error> {
-        let Some(pause) = self.pause(&error) else { return Err(self.conclude(error)) };
+        let Some(pause) = self.pause(&error, may_repeat) else { return Err(self.conclude(error)) };
         // A pause that ends after the deadline would only put off the same error.
         if deadline.is_some_and(|deadline| now + pause >= deadline) {
             return Err(self.conclude(error));
@@ -117,7 +144,11 @@ impl Attempts {
         Ok(pause)
     }
 
-    fn pause(&mut self, error: &Error) -> Option<Duration> {
+    fn pause(
+        &mut self,
+        error: &Error,
+        may_repeat: impl Fn(RetryPolicy) -> bool,
+    ) -> Option<Duration> {
         if error.is_timeout() && !error.is_connect() {
             return None;
         }
@@ -126,15 +157,18 @@ impl Attempts {
                 // The link paces the attempts to connect, for all that wait for one.
                 return Some(Duration::ZERO);
             }
-            if error.server_error().is_some_and(|error| is_passing(error.code())) {
+            let answer = error.server_error().filter(|_| error.send_state() == SendState::Answered);
+            if answer.is_some_and(|answer| is_passing(answer.code())) {
                 self.put_off = self.put_off.saturating_add(1);
                 return Some(self.policy.pause(self.put_off.saturating_add(2)));
             }
         }
-        if error.send_state() == SendState::NotSent
-            && error.is_lost()
-            && self.made < self.policy.attempts
-        {
+        let may_repeat = || match error.send_state() {
+            SendState::NotSent => true,
+            SendState::MaybeSent => may_repeat(self.policy),
+            SendState::Answered => false,
+        };
+        if error.is_lost() && self.made < self.policy.attempts && may_repeat() {
             self.made += 1;
             return Some(self.policy.pause(self.made));
         }

@@ -77,13 +77,11 @@ impl Packet {
     }
 
     /// Whether all of its commands only read. `MULTI` and `EXEC` around them change nothing.
-    #[allow(dead_code, reason = "it is what a retry asks first")]
     pub(crate) fn is_read_only(&self) -> bool {
         self.all(View::is_read_only)
     }
 
     /// Whether all of its commands may be sent twice in a row as if they had been sent once.
-    #[allow(dead_code, reason = "it is what a retry asks if writes may be repeated")]
     pub(crate) fn is_idempotent(&self) -> bool {
         self.all(View::is_idempotent)
     }

@@ -29,6 +29,7 @@ pub struct Pipeline {
     commands: Args,
     transaction: Transaction,
     placement: Placement,
+    is_atomic: bool,
 }
 
 impl Pipeline {
@@ -40,6 +41,40 @@ impl Pipeline {
     /// An empty pipeline with room for `bytes` bytes on the wire.
     pub fn with_capacity(bytes: usize) -> Self {
         Self { commands: Args::with_capacity(bytes), ..Self::default() }
+    }
+
+    /// A pipeline whose commands are carried out together or, if the server refuses one of them, not at all: `MULTI` and
+    /// `EXEC` are put around them. Only the commands' own replies are returned.
+    ///
+    /// A command that fails when it is carried out, as for the wrong type of a key, does not undo the others.
+    ///
+    /// ```
+    /// use respire::{Command, Pipeline};
+    ///
+    /// let mut pipeline = Pipeline::atomic();
+    /// pipeline.push(Command::new("INCR").arg("a")).push(Command::new("DECR").arg("b"));
+    /// assert_eq!(pipeline.len(), 2);
+    /// ```
+    pub fn atomic() -> Self {
+        let mut pipeline = Self { is_atomic: true, ..Self::default() };
+        pipeline.command(&["MULTI"]);
+        pipeline
+    }
+
+    /// Appends the commands of another pipeline, one that is not atomic.
+    pub(crate) fn append(&mut self, other: Self) {
+        let mut words = other.commands.words();
+        while let Some((count, words)) = words.next_command() {
+            let view = View::new(words, count);
+            let placement = self.transaction.place(view.info(), view.args());
+            self.placement = self.placement.and(placement);
+        }
+        self.commands.push_commands(other.commands);
+    }
+
+    /// Whether it was made by [`atomic`](Self::atomic).
+    pub fn is_atomic(&self) -> bool {
+        self.is_atomic
     }
 
     /// Appends a command.
@@ -67,12 +102,12 @@ impl Pipeline {
 
     /// The number of commands.
     pub fn len(&self) -> usize {
-        self.commands.len()
+        self.commands.len() - usize::from(self.is_atomic)
     }
 
     /// Whether there is no command.
     pub fn is_empty(&self) -> bool {
-        self.commands.is_empty()
+        self.len() == 0
     }
 
     /// Whether all of its commands only read; see [`Command::is_read_only`]. `MULTI` and `EXEC` around them change nothing.
@@ -87,7 +122,13 @@ impl Pipeline {
 
     /// Which connections may carry it.
     pub(crate) fn placement(&self) -> Placement {
-        self.placement.and(self.transaction.place_end())
+        let mut transaction = self.transaction;
+        let mut placement = self.placement;
+        if self.is_atomic {
+            let exec = CommandInfo::of("EXEC", None);
+            placement = placement.and(transaction.place(exec, std::iter::empty()));
+        }
+        placement.and(transaction.place_end())
     }
 
     /// As it is sent over a connection that many tasks share.
@@ -95,13 +136,17 @@ impl Pipeline {
     /// # Errors
     ///
     /// Why such a connection must not carry it.
+    #[cfg(test)]
     pub(crate) fn into_packet(self) -> Result<Packet, &'static str> {
         self.placement().check_shared()?;
         Ok(self.into_unchecked_packet())
     }
 
     /// As it is sent, whatever connection may carry it.
-    pub(crate) fn into_unchecked_packet(self) -> Packet {
+    pub(crate) fn into_unchecked_packet(mut self) -> Packet {
+        if self.is_atomic {
+            self.commands.push_command_of(&["EXEC"]);
+        }
         let replies = self.commands.len();
         Packet::new(Header::default(), self.commands, replies)
     }

@@ -41,7 +41,6 @@ impl Placement {
     }
 
     /// Why a connection that belongs to the caller must not carry the request either, if so.
-    #[allow(dead_code, reason = "it is what a dedicated connection asks")]
     pub(crate) fn check_own(self) -> Result<(), &'static str> {
         match self {
             Self::Shared | Self::Waiting(_) | Self::Own(_) => Ok(()),

@@ -83,6 +83,15 @@ impl Args {
         self.count += 1;
     }
 
+    /// Appends several whole commands.
+    pub(super) fn push_commands(&mut self, mut commands: Self) {
+        let offset = self.bytes.len();
+        self.bytes.extend_from_slice(&commands.bytes);
+        self.large
+            .extend(commands.large.drain(..).map(|large| Large { at: offset + large.at, ..large }));
+        self.count += commands.count;
+    }
+
     /// Appends a whole command of these words, copied.
     pub(super) fn push_command_of<A: AsRef<[u8]>>(&mut self, words: &[A]) {
         encode::command(&mut self.bytes, words);

@@ -39,6 +39,7 @@ pub(super) struct Behaviour {
     bulk_bytes_min: Option<usize>,
     main_connections: usize,
     bulk_connections: usize,
+    dedicated_max: usize,
     latency_sampling: Option<NonZeroU32>,
 }
 
@@ -52,6 +53,7 @@ impl Default for Behaviour {
             bulk_bytes_min: Some(256 * 1024),
             main_connections: 1,
             bulk_connections: 1,
+            dedicated_max: 64,
             latency_sampling: LATENCY_SAMPLING,
         }
     }
@@ -97,6 +99,19 @@ impl Config {
         self.behaviour.main_connections = main.max(1);
         self.behaviour.bulk_connections = bulk.max(1);
         self
+    }
+
+    /// Sets how many connections there may be for those who need one of their own: for blocking commands, for transactions
+    /// that watch keys, and for [`Client::dedicated`](crate::Client::dedicated). More wait for one of them to be free, or
+    /// are rejected, as [`with_when_full`](Self::with_when_full) says. The default is 64, the least 1.
+    pub fn with_dedicated_max(mut self, connections: usize) -> Self {
+        // What a semaphore can count.
+        self.behaviour.dedicated_max = connections.clamp(1, 1 << 20);
+        self
+    }
+
+    pub(crate) fn dedicated_max(&self) -> usize {
+        self.behaviour.dedicated_max
     }
 
     /// Sets that one request in `every`, at random, has its times taken for [`Stats::phases`](crate::Stats::phases): 1 is

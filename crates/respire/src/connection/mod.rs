@@ -186,6 +186,11 @@ impl Connection {
         self.state().protocol
     }
 
+    /// Whether it was established, be it gone since.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state().protocol.is_some()
+    }
+
     /// What has happened on it and is under way.
     pub(crate) fn stats(&self) -> Stats {
         self.state().session.stats()
@@ -211,7 +216,6 @@ impl Connection {
     }
 
     /// Submits a request. Its replies come by the future that is returned; dropping that abandons the request.
-    #[cfg(test)]
     pub(crate) fn submit(
         self: &Arc<Self>,
         packet: &Packet,

@@ -1,0 +1,247 @@
+//! Connections that one task has to itself for a while.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::Waker,
+    time::Instant,
+};
+
+use respire_codec::{Frame, Protocol};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+
+use super::link::Backoff;
+use crate::{
+    command::Packet,
+    config::{Config, WhenDown, WhenFull},
+    connection::Connection,
+    error::{Error, SendState},
+    session::{
+        Replies,
+        push::{ConnectionId, PushSink},
+    },
+    stats::{Stats, Totals},
+};
+
+/// Connections that wait for the next one to need them. More would only be kept from a server that counts its clients.
+const IDLE_MAX: usize = 8;
+
+/// A bounded number of connections, each leased to one task at a time.
+pub(super) struct Pool {
+    config: Arc<Config>,
+    /// Has the numbers of connections that are gone.
+    totals: Arc<Totals>,
+    permits: Arc<Semaphore>,
+    state: Mutex<PoolState>,
+}
+
+#[derive(Default)]
+struct PoolState {
+    /// In a state as if they were new. The last one was used last.
+    idle: Vec<Arc<Connection>>,
+    /// All that were started and are not gone, each once.
+    started: Vec<Weak<Connection>>,
+    /// The last one that was started.
+    last: Option<Arc<Connection>>,
+    backoff: Backoff,
+    closed: bool,
+}
+
+impl Pool {
+    pub(super) fn new(config: Arc<Config>, totals: Arc<Totals>) -> Self {
+        let permits = Arc::new(Semaphore::new(config.dedicated_max()));
+        Self { config, totals, permits, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection for the caller alone, once there are fewer than may be. It may still have to be established.
+    pub(super) async fn lease(
+        self: &Arc<Self>,
+        deadline: Option<Instant>,
+        when_full: WhenFull,
+        when_down: WhenDown,
+    ) -> Result<Lease, Error> {
+        let permit = match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(TryAcquireError::NoPermits) if when_full == WhenFull::Reject => {
+                return Err(Error::full());
+            }
+            Err(_) => self.wait(deadline).await?,
+        };
+        let connection = self.connection(when_down)?;
+        Ok(Lease { pool: Arc::clone(self), connection, _permit: permit, clean: true })
+    }
+
+    async fn wait(&self, deadline: Option<Instant>) -> Result<OwnedSemaphorePermit, Error> {
+        let late = || Error::timeout("waiting for a dedicated connection", SendState::NotSent);
+        let turn = Arc::clone(&self.permits).acquire_owned();
+        let permit = match deadline {
+            None => turn.await,
+            Some(_) if tokio::runtime::Handle::try_current().is_err() => {
+                return Err(Error::usage(
+                    "to wait for a connection takes a tokio runtime".to_owned(),
+                ));
+            }
+            Some(deadline) => {
+                tokio::time::timeout_at(deadline.into(), turn).await.map_err(|_| late())?
+            }
+        };
+        permit.map_err(|_| closed())
+    }
+
+    /// One that is idle, or a new one.
+    fn connection(&self, when_down: WhenDown) -> Result<Arc<Connection>, Error> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(closed());
+        }
+        match state.idle() {
+            Some(connection) => Ok(connection),
+            None => state.start(&self.config, &self.totals, when_down),
+        }
+    }
+
+    /// Adds what has happened on the connections that are there.
+    pub(super) fn add_stats(&self, stats: &mut Stats) {
+        let connections: Vec<_> = self.state().started.iter().filter_map(Weak::upgrade).collect();
+        connections.iter().for_each(|connection| stats.add(&connection.stats()));
+    }
+
+    /// Takes a connection back that is in a state as if it were new.
+    fn give_back(&self, connection: &Arc<Connection>) {
+        let mut state = self.state();
+        if state.closed || state.idle.len() >= IDLE_MAX {
+            return connection.drain();
+        }
+        state.idle.push(Arc::clone(connection));
+    }
+
+    /// Leases no more. Returns the connections that may have requests under way.
+    pub(super) fn close(&self) -> Vec<Arc<Connection>> {
+        let mut state = self.state();
+        state.closed = true;
+        self.permits.close();
+        let connections: Vec<_> = state.started.drain(..).filter_map(|it| it.upgrade()).collect();
+        state.idle.clear();
+        connections.iter().for_each(|connection| connection.drain());
+        connections
+    }
+}
+
+fn closed() -> Error {
+    Error::closed_by_us().with_send_state(SendState::NotSent)
+}
+
+impl PoolState {
+    fn idle(&mut self) -> Option<Arc<Connection>> {
+        while let Some(connection) = self.idle.pop() {
+            if connection.accepts() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn start(
+        &mut self,
+        config: &Arc<Config>,
+        totals: &Arc<Totals>,
+        when_down: WhenDown,
+    ) -> Result<Arc<Connection>, Error> {
+        // An attempt that is under way tells nothing yet.
+        let told = self.last.as_ref().filter(|last| last.is_open() || !last.accepts());
+        let hold_off = told.and_then(|last| self.backoff.hold_off(last));
+        if let (Some((_, error)), WhenDown::FailFast) = (&hold_off, when_down) {
+            return Err(error.with_send_state(SendState::NotSent));
+        }
+        let not_before = hold_off.map(|(until, _)| until);
+        let connection = Connection::start(
+            Arc::clone(config),
+            Arc::new(Unheard),
+            Arc::clone(totals),
+            not_before,
+        )?;
+        self.backoff.attempt();
+        self.started.retain(|connection| connection.strong_count() > 0);
+        self.started.push(Arc::downgrade(&connection));
+        self.last = Some(Arc::clone(&connection));
+        Ok(connection)
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.state().idle.iter().for_each(|connection| connection.abort());
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("idle", &self.state().idle.len()).finish()
+    }
+}
+
+/// A connection that is the holder's alone. It is closed in the end, or goes back to the pool if it is clean.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pool: Arc<Pool>,
+    connection: Arc<Connection>,
+    _permit: OwnedSemaphorePermit,
+    /// Nothing is under way on it, and its state on the server is that of a new one.
+    clean: bool,
+}
+
+impl Lease {
+    pub(super) fn set_clean(&mut self, clean: bool) {
+        self.clean = clean;
+    }
+
+    pub(super) fn protocol(&self) -> Option<Protocol> {
+        self.connection.protocol()
+    }
+
+    /// The database that is selected on a new connection.
+    pub(super) fn database(&self) -> u32 {
+        self.pool.config.database()
+    }
+
+    /// Sends a request that leaves the connection as it was. If the future is dropped, or fails, the connection is not
+    /// clean any more.
+    pub(super) async fn run(
+        &mut self,
+        packet: &Packet,
+        deadline: Option<Instant>,
+    ) -> Result<Replies, Error> {
+        let clean = std::mem::replace(&mut self.clean, false);
+        let replies = self.connection.submit(packet, deadline)?.await?;
+        self.clean = clean;
+        Ok(replies)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match self.clean && self.connection.accepts() {
+            true => self.pool.give_back(&self.connection),
+            // Closing it at once is how the server learns that nobody waits any more.
+            false => self.connection.abort(),
+        }
+    }
+}
+
+/// Nobody has asked for pushes on a connection that is leased.
+#[derive(Debug)]
+struct Unheard;
+
+impl PushSink for Unheard {
+    fn handle_push(&self, _: ConnectionId, _: Frame, _: &mut Vec<Waker>) {}
+
+    fn handle_end(&self, _: ConnectionId, _: &mut Vec<Waker>) {}
+
+    fn is_urgent(&self) -> bool {
+        false
+    }
+}
