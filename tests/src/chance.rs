@@ -32,15 +32,27 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
-/// What this process has in memory, in MiB, for records; where the system tells.
+/// What this process has in memory, for records; where the system tells.
 #[must_use]
 pub fn memory() -> String {
-    let resident = || {
-        let status = std::fs::read_to_string("/proc/self/status").ok()?;
-        let line = |name: &str| {
-            status.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
-        };
-        Some(format!("resident {}, at the most {}", line("VmRSS:")?, line("VmHWM:")?))
-    };
-    resident().unwrap_or_else(|| "resident: unknown".to_owned())
+    match (status("VmRSS:"), status("VmHWM:")) {
+        (Some(now), Some(most)) => {
+            format!("resident {} MiB, at the most {}", now >> 20, most >> 20)
+        }
+        _ => "resident: unknown".to_owned(),
+    }
+}
+
+/// The most that this process had in memory, in bytes; where the system tells.
+#[must_use]
+pub fn memory_max() -> Option<usize> {
+    status("VmHWM:")
+}
+
+/// A line of what Linux says of this process, in bytes.
+fn status(name: &str) -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kilobytes: usize = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes * 1024)
 }

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     command::Pipeline,
+    error::SendState,
     simulation::{
         History,
         threads::{self, block_on},
@@ -47,8 +48,11 @@ fn no_turn_of_threads_loses_a_wake_up_or_a_reply() {
         };
         let connection = Arc::new(Connection::new(bounds));
         let callers = 1 + history.below(3);
+        // The peer is gone after so many commands, if ever.
+        let quits_after = history.once_in(2).then(|| 3 + history.below(40));
         let left = AtomicUsize::new(callers);
         let warm = Gate::default();
+        let (seen, not_sent) = (Mutex::default(), Mutex::default());
         let runtime = runtime.handle();
         let mut all: Vec<Box<dyn FnOnce() + Send + '_>> = Vec::new();
         let guard = Guard(Arc::clone(&connection));
@@ -56,12 +60,16 @@ fn no_turn_of_threads_loses_a_wake_up_or_a_reply() {
             let _runtime = runtime.enter();
             block_on(be_driver(guard, ours));
         }));
-        all.push(Box::new(move || block_on(be_peer(theirs))));
+        let received = &seen;
+        all.push(Box::new(move || block_on(be_peer(theirs, received, quits_after))));
         for number in 0..callers {
             let seed = history.below(usize::MAX);
             let (connection, left, warm) = (Arc::clone(&connection), &left, &warm);
+            let not_sent = &not_sent;
             all.push(Box::new(move || {
-                let mut caller = Caller { number, connection, history: History::part(seed as u64) };
+                let history = History::part(seed as u64);
+                let may_end = quits_after.is_some();
+                let mut caller = Caller { number, connection, history, may_end, not_sent };
                 block_on(caller.run(warm));
                 if left.fetch_sub(1, Ordering::Relaxed) == 1 {
                     caller.connection.drain();
@@ -69,18 +77,25 @@ fn no_turn_of_threads_loses_a_wake_up_or_a_reply() {
             }));
         }
         let seed = history.below(usize::MAX);
-        threads::run(seed as u64, all)
+        let points = threads::run(seed as u64, all);
+        let seen: Vec<String> = seen.into_inner().expect("no thread has panicked");
+        let not_sent: Vec<String> = not_sent.into_inner().expect("no thread has panicked");
+        let untrue = not_sent.iter().find(|text| seen.contains(text));
+        assert_eq!(untrue, None, "it was said not to be sent");
+        points
     });
 }
 
 async fn be_driver(guard: Guard, transport: Transport) {
-    let established = shake_hands(transport, &config()).await.expect("the peer shakes hands");
-    let error = drive(&guard.0, established).await;
+    let error = match shake_hands(transport, &config()).await {
+        Ok(established) => drive(&guard.0, established).await,
+        Err(failure) => Error::connect(config().address().clone(), failure),
+    };
     guard.0.fail(&error);
 }
 
-/// Answers every command with its second word until the client is gone.
-async fn be_peer(mut stream: DuplexStream) {
+/// Answers every command with its second word until the client is gone, or it has had enough.
+async fn be_peer(mut stream: DuplexStream, seen: &Mutex<Vec<String>>, quits_after: Option<usize>) {
     let mut decoder = Decoder::new(DecoderConfig::default());
     let mut received = BytesMut::new();
     loop {
@@ -90,6 +105,14 @@ async fn be_peer(mut stream: DuplexStream) {
                 "HELLO" => "%1\r\n+proto\r\n:3\r\n".to_owned(),
                 _ => format!("+{}\r\n", words[1]),
             };
+            let count = {
+                let mut seen = seen.lock().expect("nothing panics under it");
+                seen.push(words[1].to_owned());
+                seen.len()
+            };
+            if quits_after.is_some_and(|commands| count >= commands) {
+                return;
+            }
             if stream.write_all(reply.as_bytes()).await.is_err() {
                 return;
             }
@@ -127,16 +150,21 @@ impl Gate {
     }
 }
 
-struct Caller {
+struct Caller<'a> {
     number: usize,
     connection: Arc<Connection>,
     history: History,
+    /// The peer may quit at any time.
+    may_end: bool,
+    /// The texts of requests of which the client has said that they were not sent.
+    not_sent: &'a Mutex<Vec<String>>,
 }
 
-impl Caller {
+impl Caller<'_> {
     async fn run(&mut self, warm: &Gate) {
         if self.number == 0 {
-            self.connection.opened().await.expect("the peer shakes hands");
+            let opened = self.connection.opened().await;
+            assert!(opened.is_ok() || self.may_end, "the peer shakes hands");
             for number in 0..ALONE_STREAK as usize + 2 {
                 self.answered(number).await;
             }
@@ -153,38 +181,58 @@ impl Caller {
         }
     }
 
-    fn submit(&self, number: usize, replies: usize) -> Pending {
+    fn submit(&self, number: usize, replies: usize) -> Option<Pending> {
         let mut pipeline = Pipeline::new();
         for reply in 0..replies {
-            pipeline.command(&["ECHO", &format!("{}.{number}.{reply}", self.number)]);
+            pipeline.command(&["ECHO", &self.text(number, reply)]);
         }
         let packet = pipeline.into_packet().expect("ECHO may be sent");
-        self.connection.submit(&packet, None).expect("the connection is open")
+        self.connection.submit(&packet, None).map_err(|error| self.check_error(number, &error)).ok()
     }
 
-    fn check(&self, number: usize, replies: Replies) {
-        let replies = text(replies);
-        let own: Vec<String> =
-            (0..replies.len()).map(|reply| format!("{}.{number}.{reply}", self.number)).collect();
-        assert_eq!(replies, own, "a reply of another's");
+    fn text(&self, number: usize, reply: usize) -> String {
+        format!("{}.{number}.{reply}", self.number)
+    }
+
+    fn check(&self, number: usize, outcome: Result<Replies, Error>) {
+        match outcome {
+            Ok(replies) => {
+                let replies = text(replies);
+                let own: Vec<String> =
+                    (0..replies.len()).map(|reply| self.text(number, reply)).collect();
+                assert_eq!(replies, own, "a reply of another's");
+            }
+            Err(error) => self.check_error(number, &error),
+        }
+    }
+
+    fn check_error(&self, number: usize, error: &Error) {
+        assert!(self.may_end, "{error:?}");
+        if error.send_state() == SendState::NotSent {
+            let mut not_sent = self.not_sent.lock().expect("nothing panics under it");
+            not_sent.push(self.text(number, 0));
+        }
     }
 
     async fn answered(&mut self, number: usize) {
         let replies = 1 + self.history.below(2);
-        let outcome = self.submit(number, replies).await;
-        self.check(number, outcome.expect("the peer answers"));
+        if let Some(pending) = self.submit(number, replies) {
+            self.check(number, pending.await);
+        }
     }
 
     async fn polled_once(&mut self, number: usize) {
-        let mut pending = self.submit(number, 1);
-        poll_fn(|cx| Poll::Ready(Pin::new(&mut pending).poll(cx).is_ready())).await;
+        if let Some(mut pending) = self.submit(number, 1) {
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut pending).poll(cx).is_ready())).await;
+        }
     }
 
     /// Two at once, of which the later one is waited for first.
     async fn two(&mut self, number: usize) {
         let (first, second) = (self.submit(number, 1), self.submit(number + 1000, 2));
-        let first = async { self.check(number, first.await.expect("the peer answers")) };
-        let second = async { self.check(number + 1000, second.await.expect("the peer answers")) };
+        let (Some(first), Some(second)) = (first, second) else { return };
+        let first = async { self.check(number, first.await) };
+        let second = async { self.check(number + 1000, second.await) };
         futures_util::future::join(second, first).await;
     }
 }
