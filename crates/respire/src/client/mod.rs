@@ -2,7 +2,9 @@
 
 use std::{
     fmt,
+    future::poll_fn,
     sync::Arc,
+    task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -11,7 +13,7 @@ use respire_codec::{FromValue, Protocol};
 use crate::{
     command::{Blocking, Command, Packet, Pipeline, Placement},
     config::{Config, WhenDown, WhenFull},
-    connection::Pending,
+    connection::{Connection, Pending},
     error::Error,
     pubsub::{Hub, PushHub, Pushes},
     reply::{Reply, ServerError},
@@ -365,9 +367,10 @@ impl Client {
     /// The replies to a request, where `check` finds nothing wrong with them, after as many attempts as its policy and its
     /// deadline allow.
     async fn request(&self, packet: &Packet, check: Check) -> Result<Replies, Error> {
-        let deadline = self.options.deadline();
+        let now = Instant::now();
+        let deadline = self.options.deadline_from(now);
         let lane = self.shared.lanes.lane(packet.len(), self.options.bulk);
-        match self.attempt(packet, deadline, lane).await.and_then(check) {
+        match self.attempt(packet, now, deadline, lane).await.and_then(check) {
             Ok(replies) => Ok(replies),
             Err(error) => Box::pin(self.again(packet, deadline, lane, check, error)).await,
         }
@@ -391,7 +394,7 @@ impl Client {
                 pause(attempts.after(error, repeats, Instant::now(), deadline)?).await?;
             }
             self.shared.totals.count_retry();
-            match self.attempt(packet, deadline, lane).await.and_then(check) {
+            match self.attempt(packet, Instant::now(), deadline, lane).await.and_then(check) {
                 Ok(replies) => return Ok(replies),
                 Err(next) => error = next,
             }
@@ -401,28 +404,36 @@ impl Client {
     async fn attempt(
         &self,
         packet: &Packet,
+        now: Instant,
         deadline: Option<Instant>,
         lane: Lane,
     ) -> Result<Replies, Error> {
-        self.submit(packet, deadline, lane)?.await
+        let pending =
+            poll_fn(|cx| Poll::Ready(self.submit(packet, now, deadline, lane, cx.waker())));
+        pending.await?.await
     }
 
     fn submit(
         &self,
         packet: &Packet,
+        now: Instant,
         deadline: Option<Instant>,
         lane: Lane,
+        waker: &Waker,
     ) -> Result<Pending, Error> {
         let Options { when_full, when_down, .. } = self.options;
         let link = self.shared.lanes.link(lane);
+        let submit = |connection: Arc<Connection>| {
+            connection.submit_when(packet, now, deadline, when_full, Some(waker))
+        };
         if let Some(connection) = link.present() {
-            match connection.submit_when(packet, deadline, when_full) {
+            match submit(connection) {
                 // It takes no requests any more.
                 Err(error) if !error.is_full() => {}
                 submitted => return submitted,
             }
         }
-        link.connection(when_down)?.submit_when(packet, deadline, when_full)
+        submit(link.connection(when_down)?)
     }
 }
 

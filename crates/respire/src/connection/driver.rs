@@ -114,6 +114,7 @@ pub(super) async fn drive(connection: &Connection, established: Established) -> 
                 wire,
                 clock: Clock::new(),
                 alarm: Alarm::new(),
+                awaited: 0,
                 last_words: None,
             };
             poll_fn(|cx| driver.poll(cx)).await
@@ -185,18 +186,30 @@ impl Clock {
     }
 }
 
+/// Has this task polled again after those that can run now.
+fn let_others_run<T>(cx: &mut Context<'_>) -> Poll<T> {
+    let turn = pin!(tokio::task::yield_now());
+    if turn.poll(cx).is_ready() {
+        cx.waker().wake_by_ref();
+    }
+    Poll::Pending
+}
+
 struct Driver<'a> {
     connection: &'a Connection,
     wire: &'a Wire,
     clock: Clock,
     /// For taking back the role of the receiver.
     alarm: Alarm,
+    /// How many tasks were on their way back when the driver let them go first.
+    awaited: usize,
     /// Since sending failed: until when the peer's end is waited for.
     last_words: Option<Pin<Box<Sleep>>>,
 }
 
 impl Driver<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        self.look_who_came_back();
         for _ in 0..ROUNDS_A_TURN {
             // Both directions have their turn, whatever the other one came to. Receiving comes first: a request that
             // is not sent because the end was noticed in time may be sent again elsewhere.
@@ -209,7 +222,12 @@ impl Driver<'_> {
                     Received::End(error) => return Poll::Ready(self.connection.end(error)),
                 }
             }
-            match self.wire.send(cx, self.connection) {
+            let others_come = self.connection.state().returning > 0;
+            let sent = match others_come {
+                true => Sent::Nothing,
+                false => self.wire.send(cx, self.connection),
+            };
+            match sent {
                 Sent::Nothing | Sent::All | Sent::Blocked => {}
                 Sent::Part | Sent::Failed => busy = true,
             }
@@ -229,14 +247,29 @@ impl Driver<'_> {
                 let ended = state.ended.as_ref().map(|(_, error)| error.clone());
                 return Poll::Ready(ended.unwrap_or_else(error));
             }
+            self.awaited = state.returning;
+            if self.awaited > 0 {
+                drop(state);
+                return let_others_run(cx);
+            }
             if std::mem::take(&mut state.missed) || state.needs_timer() {
                 continue;
             }
             state.driver = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        let_others_run(cx)
+    }
+
+    /// At the start of a turn: forgets the tasks that were to come back for their replies in the last one, if none did.
+    ///
+    /// What those tasks submit is sent together, so as long as some come in each turn of the runtime they are waited
+    /// for. A task that is slow, or a future that nobody polls, holds up the others no longer than that.
+    fn look_who_came_back(&mut self) {
+        let mut state = self.connection.state();
+        if state.returning == self.awaited {
+            state.returning = 0;
+        }
     }
 
     /// Why the connection ends, if sending has failed and the peer has not come to an end of its own since.

@@ -75,6 +75,9 @@ struct State {
     sending: bool,
     /// Sending has failed for good; what the peer sent before may still be on its way.
     send_failed: Option<std::io::Error>,
+    /// How many tasks were woken for their replies and have not come for them yet. Each may submit its next request
+    /// when it does, so what they leave behind is sent together. The driver looks after it however long they take.
+    returning: usize,
     /// How many requests in a row found nothing under way.
     alone_streak: u32,
     protocol: Option<Protocol>,
@@ -104,6 +107,16 @@ impl State {
         let driver = self.driver.take();
         self.missed |= driver.is_none();
         driver
+    }
+
+    /// A task that was woken for its reply has come for it. After the last one there is something to send.
+    #[must_use]
+    fn come_back(&mut self) -> Option<Waker> {
+        if self.returning == 0 {
+            return None;
+        }
+        self.returning -= 1;
+        if self.returning == 0 && self.session.has_outgoing() { self.rouse() } else { None }
     }
 
     /// The driver is to receive from now on.
@@ -161,6 +174,7 @@ impl Connection {
                 receiver: Receiver::Driver,
                 sending: false,
                 send_failed: None,
+                returning: 0,
                 alone_streak: 0,
                 protocol: None,
                 awaiting_open: Vec::new(),
@@ -221,22 +235,29 @@ impl Connection {
         packet: &Packet,
         deadline: Option<Instant>,
     ) -> Result<Pending, Error> {
-        self.submit_when(packet, deadline, WhenFull::Wait)
+        Arc::clone(self).submit_when(packet, Instant::now(), deadline, WhenFull::Wait, None)
     }
 
     /// As [`submit`](Self::submit), where the request may be rejected.
+    ///
+    /// A task that is about to await the future can leave its waker here at once, which spares it a look for a reply
+    /// that cannot be there yet.
     pub(crate) fn submit_when(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         packet: &Packet,
+        now: Instant,
         deadline: Option<Instant>,
         when_full: WhenFull,
+        waker: Option<&Waker>,
     ) -> Result<Pending, Error> {
-        let now = Instant::now();
         let mut state = self.state();
         if when_full == WhenFull::Reject && state.session.is_full_for(packet) {
             return Err(Error::full());
         }
         let id = state.session.submit(packet, deadline, now)?;
+        if let Some(waker) = waker {
+            state.session.register(id, waker);
+        }
         let alone = state.session.is_alone(id);
         state.alone_streak = if alone { state.alone_streak.saturating_add(1) } else { 0 };
         let by_caller = alone
@@ -252,20 +273,25 @@ impl Connection {
             let rouse = was == Receiver::Driver || state.needs_timer();
             if rouse { state.rouse() } else { None }
         } else if state.receiver == Receiver::Driver {
-            state.rouse()
+            if state.returning > 0 { None } else { state.rouse() }
         } else {
             state.receive_by_driver()
         };
         drop(state);
-        let mut pending =
-            Pending { connection: Arc::clone(self), id: Some(id), unsent: by_caller, driver: None };
-        if by_caller {
-            // It has the time that the request is under way.
-            pending.driver = driver;
-        } else if let Some(driver) = driver {
-            driver.wake();
-        }
-        Ok(pending)
+        // Whom a caller leaves the receiving to has the time that the request is under way.
+        let driver = match driver {
+            Some(driver) if !by_caller => {
+                driver.wake();
+                None
+            }
+            driver => driver,
+        };
+        let next = match waker {
+            _ if by_caller => Next::Send,
+            Some(_) => Next::Sleep,
+            None => Next::Look,
+        };
+        Ok(Pending { connection: self, id: Some(id), next, driver })
     }
 
     /// Waits until the handshake is done, and says how it went.
@@ -378,16 +404,26 @@ pub(crate) struct Pending {
     connection: Arc<Connection>,
     /// Until the outcome was taken.
     id: Option<RequestId>,
-    /// The role of the sender is ours, and the request's bytes are still to be sent.
-    unsent: bool,
-    /// To be woken once they are.
+    next: Next,
+    /// To be woken once the request is sent.
     driver: Option<Waker>,
+}
+
+/// What a request's future does when it is polled next.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Next {
+    /// Send: the role of the sender is ours, and the request's bytes are still to go.
+    Send,
+    /// Nothing: the session has had the task's waker since the request was submitted.
+    Sleep,
+    /// Look for the outcome.
+    Look,
 }
 
 impl Pending {
     /// Sends the request. What the transport does not take at once is left to the driver.
     fn send(&mut self, cx: &mut Context<'_>) {
-        self.unsent = false;
+        self.next = Next::Look;
         let wire = self.connection.wire.get().expect("the role of the sender goes with a wire");
         let rouse = match wire.send_as_sender(cx, &self.connection) {
             Sent::All => None,
@@ -397,23 +433,26 @@ impl Pending {
         self.driver.take().into_iter().chain(rouse).for_each(Waker::wake);
     }
 
-    /// The outcome, where it is there. Else the task is woken when it is, and told whether it is to receive.
-    fn poll_outcome(&mut self, id: RequestId, cx: &Context<'_>) -> Poll<Result<Replies, Error>> {
+    /// The outcome, where it is there. Else the task is woken when it is, and the error says whether it is to receive.
+    fn poll_outcome(
+        &mut self,
+        id: RequestId,
+        cx: &Context<'_>,
+    ) -> Result<Result<Replies, Error>, bool> {
         let mut state = self.connection.state();
-        let outcome = state.session.poll_outcome(id, cx.waker());
-        if outcome.is_pending() {
-            return Poll::Pending;
-        }
+        let Poll::Ready(outcome) = state.session.poll_outcome(id, cx.waker()) else {
+            return Err(state.receiver == Receiver::Caller(id));
+        };
         self.id = None;
         if let Some(sample) = state.session.take_finished() {
             state.session.recorder().finished(sample, Instant::now());
         }
-        let driver = self.give_up_receiving(&mut state, id);
+        let driver = self.give_up_receiving(&mut state, id).or_else(|| state.come_back());
         drop(state);
         if let Some(driver) = driver {
             driver.wake();
         }
-        outcome
+        Ok(outcome)
     }
 
     /// If the request's task is the receiver, it is no longer.
@@ -434,16 +473,24 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let id = self.id.expect("a future that is ready is not polled again");
-        if self.unsent {
-            self.send(cx);
+        match self.next {
+            Next::Send => self.send(cx),
+            Next::Sleep => {
+                self.next = Next::Look;
+                return Poll::Pending;
+            }
+            Next::Look => {}
         }
         loop {
-            if let Poll::Ready(outcome) = self.poll_outcome(id, cx) {
-                return Poll::Ready(outcome);
-            }
-            let connection = Arc::clone(&self.connection);
-            let Some(wire) = connection.wire.get() else { return Poll::Pending };
-            match wire.receive_as_caller(cx, &connection, id) {
+            let receives = match self.poll_outcome(id, cx) {
+                Ok(outcome) => return Poll::Ready(outcome),
+                Err(receives) => receives,
+            };
+            let connection = &*self.connection;
+            let Some(wire) = connection.wire.get().filter(|_| receives) else {
+                return Poll::Pending;
+            };
+            match wire.receive_as_caller(cx, connection, id) {
                 Received::NotOurs | Received::Nothing => return Poll::Pending,
                 Received::Some => {}
                 Received::End(error) => connection.fail(&connection.end(error)),
@@ -456,7 +503,7 @@ impl Drop for Pending {
     fn drop(&mut self) {
         let Some(id) = self.id else { return };
         let mut state = self.connection.state();
-        if self.unsent {
+        if self.next == Next::Send {
             state.sending = false;
         }
         if state.receiver == Receiver::Caller(id) {

@@ -297,17 +297,17 @@ impl<'a> Simulation<'a> {
             if round > 0 {
                 self.is_silent = false;
                 if manner.after_lone_requests {
-                    self.lone_requests();
+                    self.lone_requests().await;
                 }
                 self.is_silent = self.history.once_in(3);
             }
             for _ in 0..self.history.below(60) {
                 self.step(&manner).await;
             }
-            self.settle();
+            self.settle().await;
             self.check_settled();
             self.let_run();
-            self.settle();
+            self.settle().await;
             self.check_settled();
         }
         self.end().await;
@@ -315,10 +315,10 @@ impl<'a> Simulation<'a> {
     }
 
     /// One request after the other, so that the next one that is alone is its caller's to send and receive.
-    fn lone_requests(&mut self) {
+    async fn lone_requests(&mut self) {
         for _ in 0..=ALONE_STREAK + 1 {
             self.submit();
-            self.settle();
+            self.settle().await;
         }
     }
 
@@ -525,10 +525,10 @@ impl<'a> Simulation<'a> {
 
     /// Nothing but deadlines may move anything now, and they must.
     async fn pass_time_bit_by_bit(&mut self) {
-        self.settle();
+        self.settle().await;
         for _ in 0..self.history.below(60) {
             tokio::time::advance(Duration::from_millis(1)).await;
-            self.settle();
+            self.settle().await;
             self.check_settled();
         }
     }
@@ -539,7 +539,7 @@ impl<'a> Simulation<'a> {
     }
 
     /// Until nobody has anything to do, and without a moment passing.
-    fn settle(&mut self) {
+    async fn settle(&mut self) {
         let start = self.polls.load(Ordering::Relaxed);
         loop {
             let ran = self.run_one();
@@ -547,7 +547,12 @@ impl<'a> Simulation<'a> {
             let answered = !self.is_silent && self.peer.answer();
             let wrote = self.write(usize::MAX, 1000);
             if !(ran || read || answered || wrote) {
-                return;
+                // A driver that lets others run first is woken by the runtime.
+                tokio::task::yield_now().await;
+                let woken = self.woken.lock().expect("nothing panics under it");
+                if !woken.iter().any(|(task, _)| *task == Task::Driver) {
+                    return;
+                }
             }
             let polls = self.polls.load(Ordering::Relaxed) - start;
             assert!(polls < POLLS_MAX, "the connection spins");
@@ -568,7 +573,7 @@ impl<'a> Simulation<'a> {
     async fn end(&mut self) {
         self.is_silent = false;
         if self.history.once_in(2) {
-            self.lone_requests();
+            self.lone_requests().await;
         }
         self.may_end = true;
         self.is_silent = self.history.once_in(2);
@@ -586,7 +591,7 @@ impl<'a> Simulation<'a> {
             }
             1 => {
                 self.connection.drain();
-                self.settle();
+                self.settle().await;
                 self.callers.clear();
             }
             2 => self.connection.abort(),
@@ -600,10 +605,10 @@ impl<'a> Simulation<'a> {
             // Its runtime is gone.
             _ => self.driver = None,
         }
-        self.settle();
+        self.settle().await;
         for _ in 0..400 {
             tokio::time::advance(Duration::from_millis(10)).await;
-            self.settle();
+            self.settle().await;
         }
         assert!(
             self.callers.is_empty(),

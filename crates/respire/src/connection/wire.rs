@@ -57,6 +57,9 @@ struct Receiving {
     woken: Vec<Waker>,
 }
 
+/// From so many tasks on that are woken at once, it pays to wait until they have come back.
+const WAVE_MIN: usize = 4;
+
 /// What asking the transport to send came to.
 pub(super) enum Sent {
     /// There was nothing to send, or another task is sending.
@@ -332,6 +335,9 @@ impl Receiving {
             }
         }
         state.session.take_woken(&mut self.woken);
+        if caller.is_none() && self.woken.len() >= WAVE_MIN {
+            state.returning += self.woken.len();
+        }
         drop(state);
         self.woken.drain(..).for_each(Waker::wake);
         delivered?;

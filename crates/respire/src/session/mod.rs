@@ -335,6 +335,11 @@ impl Session {
         Ok(RequestId(key))
     }
 
+    /// Leaves the waker of the task that waits for a request that was just submitted.
+    pub(crate) fn register(&mut self, id: RequestId, waker: &Waker) {
+        self.requests[id.0].waker = Some(waker.clone());
+    }
+
     /// The outcome of a request, or a place for the task that waits for it. Once ready, the id is void.
     pub(crate) fn poll_outcome(
         &mut self,
