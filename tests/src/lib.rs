@@ -5,6 +5,7 @@ pub mod index_suite;
 pub mod ledger;
 pub mod peer;
 pub mod proxy;
+pub mod servers;
 
 /// The examples of README, compiled and, where they need no server, run.
 #[cfg(doctest)]

@@ -154,6 +154,19 @@ impl ValueError {
         Self { expected, found }
     }
 
+    /// For types of one's own: `expected`, with its article, was asked for, and what was found is of this kind, or of this
+    /// kind with other contents.
+    ///
+    /// ```
+    /// use respire_codec::{Kind, ValueError};
+    ///
+    /// let error = ValueError::other_form("a weekday", Kind::BulkString);
+    /// assert_eq!(error.to_string(), "a weekday expected, a bulk string of another form found");
+    /// ```
+    pub fn other_form(expected: &'static str, found: Kind) -> Self {
+        Self::new(expected, Found::Malformed(found))
+    }
+
     /// What was asked for, with its article: "an integer".
     pub fn expected(&self) -> &'static str {
         self.expected

@@ -39,23 +39,28 @@
 
 mod client;
 mod command;
+pub mod commands;
 mod config;
 mod connection;
 mod error;
 mod lock;
 pub mod pubsub;
 mod reply;
+mod scan;
+mod script;
 mod session;
 #[cfg(test)]
 mod simulation;
 mod stats;
 pub mod transport;
 
-pub use client::{Attempt, Client, Dedicated, RetryPolicy, Transaction};
+pub use client::{Answer, Attempt, Client, Dedicated, OwnAnswer, RetryPolicy, Transaction};
 pub use command::{Args, Blocking, Command, CommandInfo, Pipeline, ToArg};
 pub use config::{Address, Config, Secret, WhenDown, WhenFull};
 pub use error::{Error, Fault, SendState};
 pub use reply::{Reply, ServerError};
+pub use scan::{Scan, ScanOptions};
+pub use script::{Script, ScriptCall};
 pub use stats::{Latencies, Phases, Stats};
 
 pub use bytes::Bytes;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use respire_codec::{Frame, FromValue, ValueRef};
+use respire_codec::{Frame, FromValue, ValueError, ValueRef};
 
 use crate::error::Error;
 
@@ -43,6 +43,17 @@ impl Reply {
             return Err(Error::server(error));
         }
         self.frame.parse().map_err(Error::value)
+    }
+
+    /// As [`parse`](Self::parse), by a function of the caller's.
+    pub(crate) fn read<T>(
+        &self,
+        decode: for<'a> fn(ValueRef<'a>) -> Result<T, ValueError>,
+    ) -> Result<T, Error> {
+        if let Some(error) = self.server_error() {
+            return Err(Error::server(error));
+        }
+        decode(self.value()).map_err(Error::value)
     }
 
     /// The server's error, where the answer is one. Errors inside an array, as in the answer to `EXEC`, are not it.

@@ -21,19 +21,23 @@ use crate::{
     stats::{Stats, Totals},
 };
 
+mod answer;
 mod dedicated;
 mod lane;
 mod link;
 mod pool;
 mod retry;
 mod transaction;
+mod typed;
 
+pub use answer::Answer;
 pub use dedicated::Dedicated;
 use lane::{Lane, Lanes};
 use pool::Pool;
 use retry::Attempts;
 pub use retry::RetryPolicy;
 pub use transaction::{Attempt, Transaction};
+pub use typed::OwnAnswer;
 
 /// A client of one server. Clones are cheap and share one connection.
 ///

@@ -9,8 +9,9 @@ use super::Args;
 /// A value that can be an argument of a command.
 ///
 /// Text and bytes go out as they are, `true` and `false` as `1` and `0`, integers in decimal, floating-point numbers in
-/// the shortest form that reads back as the same number (`inf`, `-inf` and `nan` as the servers spell them). `None` is no
-/// argument at all.
+/// the shortest form that reads back as the same number (`inf`, `-inf` and `nan` as the servers spell them).
+///
+/// An `Option` is none: an argument left out would make the next one take its place.
 pub trait ToArg {
     /// Adds the argument to those of a command. A type that stands for several may add several, or none.
     fn add_to(&self, args: &mut Args);
@@ -65,6 +66,26 @@ macro_rules! owned_to_arg {
 }
 
 owned_to_arg!(String, Vec<u8>);
+
+/// Both, one after the other: a field and its value.
+impl<A: ToArg, B: ToArg> ToArg for (A, B) {
+    fn add_to(&self, args: &mut Args) {
+        self.0.add_to(args);
+        self.1.add_to(args);
+    }
+
+    fn move_to(self, args: &mut Args) {
+        self.0.move_to(args);
+        self.1.move_to(args);
+    }
+}
+
+/// All of them.
+impl ToArg for Args {
+    fn add_to(&self, args: &mut Args) {
+        args.append(self);
+    }
+}
 
 impl<T: ToArg + ToOwned + ?Sized> ToArg for Cow<'_, T> {
     fn add_to(&self, args: &mut Args) {

@@ -10,6 +10,7 @@ use super::{
     view::View,
     words::Args,
 };
+use crate::script::Digest;
 
 /// Several commands that are sent together and answered in order.
 ///
@@ -30,6 +31,8 @@ pub struct Pipeline {
     transaction: Transaction,
     placement: Placement,
     is_atomic: bool,
+    /// The digests of scripts that a command in the pipeline makes known to the server.
+    scripts: Vec<Digest>,
 }
 
 impl Pipeline {
@@ -118,6 +121,19 @@ impl Pipeline {
     /// Whether all of its commands may be sent twice in a row; see [`Command::is_idempotent`].
     pub fn is_idempotent(&self) -> bool {
         View::all_of(self.commands.words(), View::is_idempotent)
+    }
+
+    /// Whether the next call of a script is to make it known to the server, because none before does for sure: one in a
+    /// transaction may not be carried out.
+    pub(crate) fn makes_known(&mut self, script: &Digest) -> bool {
+        if self.transaction.is_open() {
+            return true;
+        }
+        let new = !self.scripts.contains(script);
+        if new {
+            self.scripts.push(*script);
+        }
+        new
     }
 
     /// Which connections may carry it.

@@ -109,6 +109,10 @@ impl Transaction {
         }
     }
 
+    pub(super) fn is_open(self) -> bool {
+        self.open
+    }
+
     /// What the end of the request asks for.
     pub(super) fn place_end(self) -> Placement {
         match self.open {

@@ -54,6 +54,15 @@ impl Args {
         self.count += 1;
     }
 
+    /// Adds all of other arguments.
+    pub fn append(&mut self, other: &Self) {
+        let offset = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        let moved = |large: &Large| Large { at: offset + large.at, bytes: large.bytes.clone() };
+        self.large.extend(other.large.iter().map(moved));
+        self.count += other.count;
+    }
+
     /// The number of arguments; of a command's, its name is the first.
     pub fn len(&self) -> usize {
         self.count
