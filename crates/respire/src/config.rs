@@ -10,10 +10,12 @@ use crate::{
 };
 
 mod behaviour;
+mod credentials;
 mod url;
 
 use behaviour::Behaviour;
 pub use behaviour::{WhenDown, WhenFull};
+pub use credentials::{Credentials, CredentialsError, CredentialsFuture, CredentialsProvider};
 
 /// A connection's settings. Starts from a URL, or from an [`Address`] with defaults.
 ///

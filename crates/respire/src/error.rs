@@ -59,6 +59,8 @@ pub(crate) enum ConnectFailure {
     Unregistered(Box<str>),
     #[error("the connection timed out")]
     Timeout,
+    #[error("there are no credentials")]
+    Credentials(#[source] crate::config::CredentialsError),
     #[error("the connection failed during the handshake")]
     Io(#[source] io::Error),
     #[error("the server closed the connection during the handshake")]

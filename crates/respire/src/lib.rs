@@ -56,7 +56,10 @@ pub mod transport;
 
 pub use client::{Answer, Attempt, Client, Dedicated, OwnAnswer, RetryPolicy, Transaction};
 pub use command::{Args, Blocking, Command, CommandInfo, Pipeline, ToArg};
-pub use config::{Address, Config, Secret, WhenDown, WhenFull};
+pub use config::{
+    Address, Config, Credentials, CredentialsError, CredentialsFuture, CredentialsProvider, Secret,
+    WhenDown, WhenFull,
+};
 pub use error::{Error, Fault, SendState};
 pub use reply::{Reply, ServerError};
 pub use scan::{Scan, ScanOptions};

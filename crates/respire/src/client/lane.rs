@@ -21,9 +21,9 @@ pub(super) enum Lane {
 /// The connections that tasks share, by lane. All but the first connect when they are first wanted.
 pub(super) struct Lanes {
     /// Not empty.
-    main: Box<[Link]>,
+    main: Box<[Arc<Link>]>,
     /// Empty where there is no such lane.
-    bulk: Box<[Link]>,
+    bulk: Box<[Arc<Link>]>,
     bulk_bytes_min: usize,
 }
 
@@ -33,7 +33,8 @@ impl Lanes {
         sink: &Arc<dyn PushSink>,
         totals: &Arc<Totals>,
     ) -> Self {
-        let link = |_| Link::new(Arc::clone(config), Arc::clone(sink), Arc::clone(totals));
+        let link =
+            |_| Arc::new(Link::new(Arc::clone(config), Arc::clone(sink), Arc::clone(totals)));
         let links = |count: usize| (0..count).map(link).collect();
         let bulk_bytes_min = config.bulk_bytes_min();
         let (main, bulk) = config.lane_connections();
@@ -53,12 +54,12 @@ impl Lanes {
     }
 
     /// The link that is connected first and stays.
-    pub(super) fn first(&self) -> &Link {
+    pub(super) fn first(&self) -> &Arc<Link> {
         &self.main[0]
     }
 
     /// The link to take in a lane. Of several, the one of two with less under way.
-    pub(super) fn link(&self, lane: Lane) -> &Link {
+    pub(super) fn link(&self, lane: Lane) -> &Arc<Link> {
         let links = match lane {
             Lane::Main => &self.main,
             Lane::Bulk => &self.bulk,
@@ -72,7 +73,7 @@ impl Lanes {
             }
         };
         // One that is not connected is dialled, but not waited for while another is there.
-        let load = |link: &Link| {
+        let load = |link: &Arc<Link>| {
             let connection = link.connection(WhenDown::FailFast).ok()?;
             connection.bytes_under_way()
         };
@@ -85,13 +86,13 @@ impl Lanes {
 
     /// Adds what has happened on the connections that are there.
     pub(super) fn add_stats(&self, stats: &mut Stats) {
-        for connection in self.main.iter().chain(&self.bulk).flat_map(Link::connections) {
+        for connection in self.main.iter().chain(&self.bulk).flat_map(|link| link.connections()) {
             stats.add(&connection.stats());
         }
     }
 
     /// Takes no more requests. Returns the connections that may have some under way.
     pub(super) fn close(&self) -> Vec<Arc<Connection>> {
-        self.main.iter().chain(&self.bulk).flat_map(Link::close).collect()
+        self.main.iter().chain(&self.bulk).flat_map(|link| link.close()).collect()
     }
 }

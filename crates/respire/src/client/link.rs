@@ -7,6 +7,7 @@ use std::{
 
 use respire_codec::Protocol;
 
+use super::keeper;
 use crate::{
     config::{Config, WhenDown},
     connection::Connection,
@@ -19,6 +20,9 @@ use crate::{
 /// these, and then shortened at random by up to a half, so that many clients of one server do not dial in step.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// A connection that requests find fault with is replaced no sooner than this after the last one was.
+const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Link {
     config: Arc<Config>,
@@ -36,6 +40,12 @@ struct LinkState {
     holds_off: Option<(Instant, Error)>,
     /// Connections that take no new requests and may still have some under way.
     given_up: Vec<Weak<Connection>>,
+    /// Made to take the place of the present one.
+    replacement: Option<Arc<Connection>>,
+    /// When the last one was begun.
+    replaced: Option<Instant>,
+    /// Ready, in case that the present one is lost.
+    spare: Option<Arc<Connection>>,
     backoff: Backoff,
     closed: bool,
 }
@@ -87,6 +97,11 @@ impl Link {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn start(&self, not_before: Option<Instant>) -> Result<Arc<Connection>, Error> {
+        let Self { config, sink, totals, .. } = self;
+        Connection::start(Arc::clone(config), Arc::clone(sink), Arc::clone(totals), not_before)
+    }
+
     /// The present connection as it is: it may take no requests any more.
     pub(super) fn present(&self) -> Option<Arc<Connection>> {
         let state = self.state();
@@ -102,7 +117,10 @@ impl Link {
     ///
     /// The client is closed, there is no runtime to connect in, or the last attempt has just failed and nobody is to
     /// wait for the next one.
-    pub(super) fn connection(&self, when_down: WhenDown) -> Result<Arc<Connection>, Error> {
+    pub(super) fn connection(
+        self: &Arc<Self>,
+        when_down: WhenDown,
+    ) -> Result<Arc<Connection>, Error> {
         let mut state = self.state();
         if state.closed {
             return Err(Error::closed_by_us().with_send_state(SendState::NotSent));
@@ -119,22 +137,104 @@ impl Link {
                 _ => Ok(Arc::clone(connection)),
             };
         }
+        // One that is still being dialled is the attempt that there would be otherwise.
+        if let Some(spare) = state.spare.take().filter(|spare| spare.accepts()) {
+            state.holds_off = None;
+            state.give_up(last.as_ref());
+            self.keep(&spare);
+            state.connection = Some(Arc::clone(&spare));
+            return Ok(spare);
+        }
         let hold_off = last.as_ref().and_then(|last| state.backoff.hold_off(last));
         if let (Some((_, error)), WhenDown::FailFast) = (&hold_off, when_down) {
             return Err(error.with_send_state(SendState::NotSent));
         }
         let not_before = hold_off.as_ref().map(|(until, _)| *until);
-        let next = Connection::start(
-            Arc::clone(&self.config),
-            Arc::clone(&self.sink),
-            Arc::clone(&self.totals),
-            not_before,
-        )?;
+        let next = self.start(not_before)?;
         state.backoff.attempt();
         state.holds_off = hold_off;
         state.connection = Some(Arc::clone(&next));
         state.give_up(last.as_ref());
+        self.keep(&next);
         Ok(next)
+    }
+
+    /// Has a connection looked after that becomes the present one.
+    fn keep(self: &Arc<Self>, connection: &Arc<Connection>) {
+        if keeper::is_wanted(&self.config)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let connection = Arc::clone(connection);
+            runtime.spawn(keeper::keep(Arc::downgrade(self), connection, Arc::clone(&self.config)));
+        }
+    }
+
+    /// Something is wrong with the server behind the present connection: it is replaced, not too often.
+    pub(super) fn suspect(self: &Arc<Self>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let state = self.state();
+        let recently = |at: Instant| at.elapsed() < REPLACE_INTERVAL;
+        if let Some(connection) = &state.connection
+            && !state.replaced.is_some_and(recently)
+        {
+            runtime.spawn(keeper::replace(Arc::downgrade(self), Arc::clone(connection)));
+        }
+    }
+
+    /// Begins to dial a connection in place of this one; `None` if it is not the present one any more, or another is being
+    /// dialled for it.
+    pub(super) fn start_replacement(&self, old: &Arc<Connection>) -> Option<Arc<Connection>> {
+        let mut state = self.state();
+        let dialling = state.replacement.as_ref().is_some_and(|next| next.accepts());
+        if state.closed || dialling || !state.is_present(old) {
+            return None;
+        }
+        let next = self.start(None).ok()?;
+        state.replaced = Some(Instant::now());
+        state.replacement = Some(Arc::clone(&next));
+        Some(next)
+    }
+
+    /// A connection takes the place of another, if that is the present one still. What is under way on the old one is
+    /// carried out there.
+    pub(super) fn switch(self: &Arc<Self>, old: &Arc<Connection>, next: &Arc<Connection>) {
+        let mut state = self.state();
+        state.replacement = None;
+        if state.closed || !state.is_present(old) {
+            return next.abort();
+        }
+        state.give_up(Some(old));
+        state.connection = Some(Arc::clone(next));
+        // The spare is as old, or was made with the same credentials.
+        if let Some(spare) = state.spare.take() {
+            spare.abort();
+        }
+        self.keep(next);
+        drop(state);
+        old.drain();
+    }
+
+    /// The present connection has ended: the spare one, if there is one, takes its place.
+    pub(super) fn promote_spare(self: &Arc<Self>) {
+        let has_spare = self.state().spare.is_some();
+        if has_spare {
+            // Where it is too soon for another attempt, the next request will see to it.
+            let _ = self.connection(WhenDown::FailFast);
+        }
+    }
+
+    /// The spare connection, made if there is none.
+    pub(super) fn spare(&self) -> Option<Arc<Connection>> {
+        let mut state = self.state();
+        if state.closed {
+            return None;
+        }
+        if let Some(spare) = state.spare.as_ref().filter(|spare| spare.accepts()) {
+            return Some(Arc::clone(spare));
+        }
+        let next = self.start(None).ok()?;
+        state.spare = Some(Arc::clone(&next));
+        Some(next)
     }
 
     pub(super) fn protocol(&self) -> Option<Protocol> {
@@ -157,8 +257,15 @@ impl Link {
 }
 
 impl LinkState {
+    /// Those that may have requests under way, and those that are ready.
     fn connections(&self) -> Vec<Arc<Connection>> {
-        self.given_up.iter().filter_map(Weak::upgrade).chain(self.connection.clone()).collect()
+        let present = [&self.connection, &self.replacement, &self.spare];
+        let given_up = self.given_up.iter().filter_map(Weak::upgrade);
+        given_up.chain(present.into_iter().flatten().cloned()).collect()
+    }
+
+    fn is_present(&self, connection: &Arc<Connection>) -> bool {
+        self.connection.as_ref().is_some_and(|present| Arc::ptr_eq(present, connection))
     }
 
     fn give_up(&mut self, connection: Option<&Arc<Connection>>) {
@@ -170,8 +277,8 @@ impl LinkState {
 impl Drop for Link {
     fn drop(&mut self) {
         // The last handle is gone, and with it every future that waits for a reply.
-        if let Some(connection) = &self.state().connection {
-            connection.abort();
-        }
+        let state = self.state();
+        let all = [&state.connection, &state.replacement, &state.spare];
+        all.into_iter().flatten().for_each(|connection| connection.abort());
     }
 }

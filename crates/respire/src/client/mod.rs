@@ -23,6 +23,7 @@ use crate::{
 
 mod answer;
 mod dedicated;
+mod keeper;
 mod lane;
 mod link;
 mod pool;
@@ -390,6 +391,10 @@ impl Client {
     ) -> Result<Replies, Error> {
         let mut attempts = Attempts::new(self.options.retry, self.options.when_down);
         loop {
+            if error.server_error().is_some_and(|error| error.code() == "READONLY") {
+                // It is no primary any more; its name may lead to another one.
+                self.shared.lanes.link(lane).suspect();
+            }
             if lane == Lane::Bulk && error.is_connect() {
                 // A server with no room for another connection may still have one with us.
                 lane = Lane::Main;

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::Waker,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use respire_codec::{Frame, Protocol};
@@ -98,7 +98,7 @@ impl Pool {
         if state.closed {
             return Err(closed());
         }
-        match state.idle() {
+        match state.idle(self.config.connection_age_max()) {
             Some(connection) => Ok(connection),
             None => state.start(&self.config, &self.totals, when_down),
         }
@@ -136,10 +136,12 @@ fn closed() -> Error {
 }
 
 impl PoolState {
-    fn idle(&mut self) -> Option<Arc<Connection>> {
+    fn idle(&mut self, age_max: Option<Duration>) -> Option<Arc<Connection>> {
         while let Some(connection) = self.idle.pop() {
-            if connection.accepts() {
-                return Some(connection);
+            match age_max.is_some_and(|age_max| connection.age() > age_max) {
+                true => connection.abort(),
+                false if connection.accepts() => return Some(connection),
+                false => {}
             }
         }
         None

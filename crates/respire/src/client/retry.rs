@@ -19,7 +19,7 @@ use crate::{
 /// | a request that may have been carried out when its connection was lost, of commands that only read | up to the attempts, unless [`with_reads`](Self::with_reads) says no |
 /// | the same, of commands that may be sent twice: see [`Command::is_idempotent`](crate::Command::is_idempotent) | up to the attempts, if [`with_idempotent_writes`](Self::with_idempotent_writes) says so |
 /// | an attempt to connect, before which nothing was sent | with [`WhenDown::Wait`], until the deadline |
-/// | a request that the server refused in its present state: `LOADING`, `MASTERDOWN`, `TRYAGAIN`, `CLUSTERDOWN`, `BUSY` | with [`WhenDown::Wait`], until the deadline |
+/// | a request that the server refused in its present state: `LOADING`, `MASTERDOWN`, `TRYAGAIN`, `CLUSTERDOWN`, `BUSY`, `READONLY` | with [`WhenDown::Wait`], until the deadline |
 ///
 /// ```
 /// use respire::RetryPolicy;
@@ -188,5 +188,5 @@ impl Attempts {
 
 /// Whether a server's error says that it did not carry out the command because of the state that it is in, which passes.
 pub(super) fn is_passing(code: &str) -> bool {
-    matches!(code, "LOADING" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY")
+    matches!(code, "LOADING" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY" | "READONLY")
 }

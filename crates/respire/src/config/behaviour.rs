@@ -1,8 +1,8 @@
 //! What a client does when something is not as it should be.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
-use super::Config;
+use super::{Config, credentials::Provider};
 use crate::client::RetryPolicy;
 
 /// What a request does when the last attempt to connect has failed and it is too soon for the next one.
@@ -41,6 +41,10 @@ pub(super) struct Behaviour {
     bulk_connections: usize,
     dedicated_max: usize,
     latency_sampling: Option<NonZeroU32>,
+    connection_age_max: Option<Duration>,
+    warm_spare: bool,
+    client_info: bool,
+    pub(super) provider: Option<Provider>,
 }
 
 impl Default for Behaviour {
@@ -55,6 +59,10 @@ impl Default for Behaviour {
             bulk_connections: 1,
             dedicated_max: 64,
             latency_sampling: LATENCY_SAMPLING,
+            connection_age_max: None,
+            warm_spare: false,
+            client_info: true,
+            provider: None,
         }
     }
 }
@@ -108,6 +116,41 @@ impl Config {
         // What a semaphore can count.
         self.behaviour.dedicated_max = connections.clamp(1, 1 << 20);
         self
+    }
+
+    /// Sets how long a connection is used before it is replaced, so that a name that leads elsewhere by now, or a proxy that
+    /// balances connections, gets its way. Each is replaced after this time or up to a fifth sooner, at random. The new one
+    /// is made first, requests go over to it, and those under way on the old one are answered there. `None`, the default:
+    /// as long as it lasts.
+    pub fn with_connection_age_max(mut self, age: Option<Duration>) -> Self {
+        self.behaviour.connection_age_max = age;
+        self
+    }
+
+    /// Sets whether a second connection is kept ready, so that requests need not wait for a dial when the first one is
+    /// lost. It is not by default. Each shared connection has its own.
+    pub fn with_warm_spare(mut self, spare: bool) -> Self {
+        self.behaviour.warm_spare = spare;
+        self
+    }
+
+    /// Sets whether a connection tells the server the library's name and version (`CLIENT SETINFO`), for `CLIENT LIST` to
+    /// show. It does by default.
+    pub fn with_client_info(mut self, client_info: bool) -> Self {
+        self.behaviour.client_info = client_info;
+        self
+    }
+
+    pub(crate) fn connection_age_max(&self) -> Option<Duration> {
+        self.behaviour.connection_age_max
+    }
+
+    pub(crate) fn warm_spare(&self) -> bool {
+        self.behaviour.warm_spare
+    }
+
+    pub(crate) fn client_info(&self) -> bool {
+        self.behaviour.client_info
     }
 
     pub(crate) fn dedicated_max(&self) -> usize {

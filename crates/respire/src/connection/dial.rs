@@ -30,7 +30,9 @@ pub(crate) struct Established {
 /// Dials and shakes hands. The caller bounds the time.
 pub(crate) async fn establish(config: &Config) -> Result<Established, ConnectFailure> {
     let transport = dial(config).await?;
-    shake_hands(transport, config).await
+    // The credentials come last, so that they are the latest.
+    let present = config.with_present_credentials().await.map_err(ConnectFailure::Credentials)?;
+    shake_hands(transport, present.as_ref().unwrap_or(config)).await
 }
 
 async fn dial(config: &Config) -> Result<Transport, ConnectFailure> {

@@ -15,7 +15,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock},
     task::{Context, Poll, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use respire_codec::Protocol;
@@ -208,6 +208,11 @@ impl Connection {
     /// What has happened on it and is under way.
     pub(crate) fn stats(&self) -> Stats {
         self.state().session.stats()
+    }
+
+    /// How long ago it was established; nothing where it was not.
+    pub(crate) fn age(&self) -> Duration {
+        self.state().opened_at.map_or(Duration::ZERO, |opened| opened.elapsed())
     }
 
     /// The bytes of the requests under way; `None` unless the connection is there and takes more.

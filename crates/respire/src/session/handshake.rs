@@ -132,7 +132,7 @@ impl<'a> Handshake<'a> {
         if !hello {
             ask(Step::Ping, &["PING"]);
         }
-        if hello || self.config.protocol() == Protocol::Resp2 {
+        if self.config.client_info() && (hello || self.config.protocol() == Protocol::Resp2) {
             // Servers before 7.2 do not know it; their error is ignored.
             ask(Step::SetInfo, &["CLIENT", "SETINFO", "LIB-NAME", "respire"]);
             ask(Step::SetInfo, &["CLIENT", "SETINFO", "LIB-VER", env!("CARGO_PKG_VERSION")]);

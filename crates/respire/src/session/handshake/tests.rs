@@ -181,3 +181,17 @@ fn pushes_are_not_replies() {
     let replies = format!(">1\r\n+hi\r\n{HELLO_OK}>1\r\n+hi\r\n+OK\r\n+OK\r\n");
     assert_eq!(done(answer(&mut handshake, &replies)), Protocol::Resp3);
 }
+
+#[test]
+fn the_library_is_named_unless_that_is_switched_off() {
+    for protocol in [Protocol::Resp2, Protocol::Resp3] {
+        let config = config().with_protocol(protocol);
+        let named = commands(&Handshake::new(&config).first_flight());
+        assert!(named.iter().any(|words| words.contains(&"LIB-NAME".to_owned())));
+        let config = config.with_client_info(false);
+        let mut handshake = Handshake::new(&config);
+        let unnamed = commands(&handshake.first_flight());
+        assert_eq!(unnamed.len(), named.len() - 2);
+        assert!(!unnamed.iter().any(|words| words[0] == "CLIENT"));
+    }
+}

@@ -1,0 +1,81 @@
+//! Replacing connections before it is missed that they are gone.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::link::Link;
+use crate::{config::Config, connection::Connection};
+
+/// The pause after a replacement that could not be made: the connection that it is for still serves.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether connections with these settings are kept at all.
+pub(super) fn is_wanted(config: &Config) -> bool {
+    config.connection_age_max().is_some()
+        || config.warm_spare()
+        || config.credentials_provider().is_some()
+}
+
+/// Looks after a connection of a link as long as it is the present one: has it replaced when its time has come, and keeps
+/// a spare one beside it.
+pub(super) async fn keep(link: Weak<Link>, connection: Arc<Connection>, config: Arc<Config>) {
+    let changed = async {
+        match config.credentials_provider() {
+            Some(provider) => provider.changed().await,
+            None => std::future::pending().await,
+        }
+    };
+    let aged = async {
+        // An attempt that fails ends the connection, which is looked at below.
+        if connection.opened().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        match config.connection_age_max() {
+            // At random, so that connections that were made together do not end together.
+            Some(age) => tokio::time::sleep(age.mul_f64(rand::random_range(0.8..=1.0))).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = connection.finished() => {
+            if let Some(link) = link.upgrade() {
+                link.promote_spare();
+            }
+        }
+        () = spare(&link, &connection, &config) => {}
+        () = aged => replace(link, connection).await,
+        () = changed => replace(link, connection).await,
+    }
+}
+
+/// Dials a connection that takes the place of this one, and has it take it; again after a pause if it cannot be made,
+/// until this one is gone.
+pub(super) async fn replace(link: Weak<Link>, old: Arc<Connection>) {
+    loop {
+        // Nothing is held while it is waited, so that the link may go.
+        let Some(next) = link.upgrade().and_then(|link| link.start_replacement(&old)) else {
+            return;
+        };
+        if next.opened().await.is_ok() {
+            if let Some(link) = link.upgrade() {
+                link.switch(&old, &next);
+            }
+            return;
+        }
+        tokio::time::sleep(PAUSE.mul_f64(rand::random_range(0.5..=1.0))).await;
+    }
+}
+
+/// Keeps a spare connection beside the present one.
+async fn spare(link: &Weak<Link>, connection: &Arc<Connection>, config: &Config) {
+    if !config.warm_spare() || connection.opened().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    loop {
+        let Some(spare) = link.upgrade().and_then(|link| link.spare()) else { return };
+        spare.finished().await;
+        tokio::time::sleep(PAUSE.mul_f64(rand::random_range(0.5..=1.0))).await;
+    }
+}

@@ -1,0 +1,290 @@
+//! Connections that are replaced before they are missed.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use respire::{
+    Client, Command, Config, Credentials, CredentialsError, CredentialsFuture, CredentialsProvider,
+    WhenDown,
+};
+use respire_cli::local_server::{Flavour, LocalServer};
+use respire_tests::peer::ScriptedPeer;
+use tokio::sync::Notify;
+
+/// Beyond this, a future counts as hung.
+const HUNG: Duration = Duration::from_secs(30);
+
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(HUNG, future).await.expect("a future that hangs")
+}
+
+fn server(flavour: Flavour, args: &[&str]) -> LocalServer {
+    LocalServer::builder(flavour)
+        .tcp()
+        .args(args)
+        .start()
+        .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()))
+}
+
+fn config(url: &str) -> Config {
+    url.parse::<Config>().expect("the URL is one of ours").with_command_timeout(Some(HUNG))
+}
+
+fn command(words: &[&str]) -> Command {
+    Command::new(words[0]).args(&words[1..])
+}
+
+async fn id(client: &Client) -> i64 {
+    in_time(client.query(command(&["CLIENT", "ID"]))).await.expect("the server answers")
+}
+
+/// Waits until the server has so many clients.
+async fn connections(client: &Client, expected: usize) {
+    let mut count = 0;
+    for _ in 0..500 {
+        let list = command(&["CLIENT", "LIST", "TYPE", "normal"]);
+        let list: String = in_time(client.query(list)).await.expect("the server answers");
+        count = list.lines().count();
+        if count == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{expected} connections were expected, there are {count}");
+}
+
+/// Waits until the client is on another connection than this one.
+async fn moved(client: &Client, from: i64) -> i64 {
+    for _ in 0..1000 {
+        let now = id(client).await;
+        if now != from {
+            return now;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the connection is not replaced");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_of_age_is_replaced_without_a_request_failing() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &[]);
+        let aging = config(&server.url()).with_connection_age_max(Some(Duration::from_millis(100)));
+        let client = in_time(Client::with_config(aging)).await.unwrap();
+        let first = id(&client).await;
+        let until = Instant::now() + Duration::from_secs(1);
+        let tasks: Vec<_> = (0..20_u32)
+            .map(|task| {
+                let client = client.clone();
+                tokio::spawn(async move {
+                    for round in 0_u32.. {
+                        if Instant::now() > until {
+                            return;
+                        }
+                        let nonce = format!("{task}.{round}");
+                        let echoed: String =
+                            client.query(Command::new("ECHO").arg(&nonce)).await.unwrap();
+                        assert_eq!(echoed, nonce);
+                        let incremented = client.execute(command(&["INCR", "n"])).await;
+                        assert!(incremented.is_ok(), "{incremented:?}");
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            in_time(task).await.unwrap();
+        }
+        let last = id(&client).await;
+        assert!(last > first + 1, "{flavour:?}: {first}, {last}");
+        // Those that were replaced are gone; a replacement may be on its way.
+        let calm = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+        in_time(client.close()).await;
+        connections(&calm, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn the_old_connection_serves_until_the_new_one_is_there_and_answers_what_it_has() {
+    let switched = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&switched);
+    let peer = ScriptedPeer::start(move |mut connection, number| {
+        let seen = Arc::clone(&seen);
+        async move {
+            if number > 0 {
+                // The old one serves meanwhile.
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            connection.shake_hands().await;
+            let mut held = None;
+            while let Some(command) = connection.command().await {
+                if command[1] == "hold" {
+                    held = Some(command);
+                    break;
+                }
+                if number > 0 {
+                    seen.store(true, Ordering::SeqCst);
+                }
+                connection.send(format!("+{number}\r\n")).await;
+            }
+            if held.is_some() {
+                // Answered when requests go elsewhere already.
+                while !seen.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                connection.send("+held\r\n").await;
+                connection.swallow().await;
+            }
+        }
+    })
+    .await;
+    let aging = config(&peer.url()).with_connection_age_max(Some(Duration::from_millis(200)));
+    let client = in_time(Client::with_config(aging)).await.unwrap();
+    let get = |key: &'static str| {
+        let client = client.clone();
+        async move { in_time(client.query::<String>(Command::new("GET").arg(key))).await }
+    };
+    assert_eq!(get("a").await.unwrap(), "0");
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    // The new one is being dialled.
+    let held = tokio::spawn(get("hold"));
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_ne!(get("b").await.unwrap(), "0");
+    assert_eq!(held.await.unwrap().unwrap(), "held");
+}
+
+#[tokio::test]
+async fn a_spare_connection_takes_over_and_is_followed_by_another() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &[]);
+        let with_spare = config(&server.url()).with_warm_spare(true);
+        let client = in_time(Client::with_config(with_spare)).await.unwrap();
+        let mut present = id(&client).await;
+        for _ in 0..3 {
+            connections(&client, 2).await;
+            let admin = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+            let kill = Command::new("CLIENT").arg("KILL").arg("ID").arg(present);
+            assert_eq!(in_time(admin.query::<u32>(kill)).await.unwrap(), 1);
+            in_time(admin.close()).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let next = id(&client).await;
+            assert_ne!(next, present, "{flavour:?}");
+            present = next;
+        }
+        connections(&client, 2).await;
+        drop(client);
+        let admin = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+        connections(&admin, 1).await;
+    }
+}
+
+/// A password that a test changes.
+#[derive(Default)]
+struct Rotating {
+    password: Mutex<String>,
+    changed: Notify,
+    asked: AtomicUsize,
+}
+
+impl CredentialsProvider for Rotating {
+    fn credentials(&self) -> CredentialsFuture<'_, Result<Credentials, CredentialsError>> {
+        Box::pin(async {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let password = self.password.lock().expect("no test panics with it").clone();
+            if password.is_empty() {
+                return Err("the vault is sealed".into());
+            }
+            Ok(Credentials::new(Some("app"), password))
+        })
+    }
+
+    fn changed(&self) -> CredentialsFuture<'_, ()> {
+        Box::pin(self.changed.notified())
+    }
+}
+
+#[tokio::test]
+async fn credentials_that_change_are_used_on_a_new_connection() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &[]);
+        let admin = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+        let set = async |password: &str| {
+            let user = command(&["ACL", "SETUSER", "app", "on", "resetpass", "~*", "+@all"]);
+            in_time(admin.execute(user.arg(format!(">{password}")))).await.unwrap();
+        };
+        set("one").await;
+        let rotating = Arc::new(Rotating::default());
+        *rotating.password.lock().unwrap() = "one".to_owned();
+        let with_provider = config(&server.url()).with_credentials_provider(Arc::clone(&rotating));
+        let client = in_time(Client::with_config(with_provider)).await.unwrap();
+        let mut present = id(&client).await;
+        for (round, password) in ["two", "three"].into_iter().enumerate() {
+            set(password).await;
+            *rotating.password.lock().unwrap() = password.to_owned();
+            rotating.changed.notify_waiters();
+            present = moved(&client, present).await;
+            let user: String = in_time(client.query(command(&["ACL", "WHOAMI"]))).await.unwrap();
+            assert_eq!(user, "app", "{flavour:?}");
+            assert_eq!(rotating.asked.load(Ordering::SeqCst), round + 2);
+        }
+        // Where there are none, the connection that is there serves on.
+        rotating.password.lock().unwrap().clear();
+        rotating.changed.notify_waiters();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(id(&client).await, present);
+        assert_eq!(rotating.asked.load(Ordering::SeqCst), 4);
+        *rotating.password.lock().unwrap() = "three".to_owned();
+        moved(&client, present).await;
+    }
+}
+
+#[tokio::test]
+async fn without_credentials_there_is_no_connection_and_the_error_says_why() {
+    let server = server(Flavour::Valkey, &[]);
+    let rotating = Arc::new(Rotating::default());
+    let with_provider = config(&server.url()).with_credentials_provider(Arc::clone(&rotating));
+    let error = in_time(Client::with_config(with_provider)).await.unwrap_err();
+    assert!(error.is_connect(), "{error:?}");
+    assert!(format!("{error:#}").contains("the vault is sealed"), "{error:#}");
+}
+
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_dialled_anew_and_not_in_a_storm() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &[]);
+        let client = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+        let first = id(&client).await;
+        in_time(client.execute(command(&["REPLICAOF", "127.0.0.1", "1"]))).await.unwrap();
+        let set = || command(&["SET", "k", "v"]);
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(500) {
+            let error = in_time(client.execute(set())).await.unwrap_err();
+            assert_eq!(error.server_error().unwrap().code(), "READONLY", "{flavour:?}");
+        }
+        let second = moved(&client, first).await;
+        // Ids count the connections: one a second, and some room for a slow machine.
+        let seconds = i64::try_from(start.elapsed().as_secs()).unwrap();
+        assert!(second - first <= seconds + 2, "{flavour:?}: {first}, {second}");
+        let patient = client.with_when_down(WhenDown::Wait);
+        let write = tokio::spawn(async move { patient.execute(set()).await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!write.is_finished());
+        in_time(client.execute(command(&["REPLICAOF", "NO", "ONE"]))).await.unwrap();
+        in_time(write).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_library_is_shown_to_the_server_unless_that_is_switched_off() {
+    let server = server(Flavour::Valkey, &[]);
+    for shown in [true, false] {
+        let client = Client::with_config(config(&server.url()).with_client_info(shown));
+        let client = in_time(client).await.unwrap();
+        let info: String = in_time(client.query(command(&["CLIENT", "INFO"]))).await.unwrap();
+        assert_eq!(info.contains("lib-name=respire"), shown, "{info}");
+    }
+}
