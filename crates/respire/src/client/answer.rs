@@ -73,7 +73,7 @@ impl<T> Future for Answer<'_, T> {
                     return Poll::Ready(outcome.and_then(|reply| reply.read(self.decode)));
                 }
                 State::Unsent(_) => {
-                    self.send();
+                    self.send(cx);
                     continue;
                 }
                 State::Done => panic!("a future that is ready is not polled again"),
@@ -91,16 +91,18 @@ impl<T> Future for Answer<'_, T> {
 }
 
 impl<T> Answer<'_, T> {
-    fn send(&mut self) {
+    fn send(&mut self, cx: &Context<'_>) {
         let State::Unsent(command) = mem::replace(&mut self.state, State::Done) else { return };
         let client = self.client;
         if command.placement() != Placement::Shared {
             self.state = State::Other(Box::pin(client.execute(command)));
             return;
         }
-        let (packet, deadline) = (command.into_unchecked_packet(), client.options.deadline());
+        let now = Instant::now();
+        let (packet, deadline) =
+            (command.into_unchecked_packet(), client.options.deadline_from(now));
         let lane = client.shared.lanes.lane(packet.len(), client.options.bulk);
-        match client.submit(&packet, deadline, lane) {
+        match client.submit(&packet, now, deadline, lane, cx.waker()) {
             Ok(pending) => self.state = State::Sent { packet, deadline, lane, pending },
             Err(error) => self.send_again(packet, deadline, lane, error),
         }
