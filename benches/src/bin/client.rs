@@ -75,6 +75,9 @@ impl Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    // redis-rs asks for whatever provider the process has; everybody else is given this one.
+    let provider = rustls::crypto::ring::default_provider().install_default();
+    ensure!(provider.is_ok(), "somebody else has chosen a provider of cryptography");
     let environment = Environment::of(&["benches", "crates"]);
     let workloads: Vec<_> = workload::all().into_iter().filter(|w| options.chooses(w)).collect();
     ensure!(!workloads.is_empty(), "no workload has such a name");

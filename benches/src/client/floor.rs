@@ -1,14 +1,16 @@
 //! What no client can do without: bytes that are ready are written to a stream of the runtime's,
 //! and as many bytes are read as the reply has.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use bytes::BytesMut;
 use respire_codec::{Decoder, ValueRef, encode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::Runtime;
-
-use std::time::Instant;
+use tokio_rustls::TlsConnector;
 
 use super::data::{Data, Sum};
 use super::server::Endpoints;
@@ -30,6 +32,15 @@ pub fn connect(workload: Workload, endpoints: &Endpoints, data: &Data) -> Result
         Transport::Tcp => {
             let stream = runtime.block_on(TcpStream::connect(endpoints.tcp))?;
             stream.set_nodelay(true)?;
+            Ok(Floor::boxed(runtime, script, stream))
+        }
+        Transport::Tls => {
+            let stream = runtime.block_on(async {
+                let stream = TcpStream::connect(endpoints.tls).await?;
+                stream.set_nodelay(true)?;
+                let connector = TlsConnector::from(Arc::clone(&endpoints.authority.config));
+                connector.connect(endpoints.tls.ip().into(), stream).await
+            })?;
             Ok(Floor::boxed(runtime, script, stream))
         }
         Transport::Unix => {
@@ -87,6 +98,7 @@ impl Script {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         stream.write_all(&self.request).await?;
+        stream.flush().await?;
         let mut missing = self.reply_bytes;
         while missing > 0 {
             let room = buffer.get_mut(..missing.min(READ_BYTES)).context("no room to read into")?;
@@ -103,6 +115,7 @@ impl Script {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         stream.write_all(&self.request).await?;
+        stream.flush().await?;
         let mut received = BytesMut::zeroed(self.reply_bytes);
         stream.read_exact(&mut received).await?;
         let (mut decoder, mut sum) = (Decoder::default(), Sum::default());

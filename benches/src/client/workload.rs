@@ -11,6 +11,8 @@ pub enum Transport {
     Tcp,
     /// A Unix socket.
     Unix,
+    /// TLS over that TCP.
+    Tls,
 }
 
 impl fmt::Display for Transport {
@@ -18,6 +20,7 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Self::Tcp => "TCP",
             Self::Unix => "Unix",
+            Self::Tls => "TLS",
         })
     }
 }
@@ -108,6 +111,7 @@ pub fn all() -> Vec<Workload> {
     ];
     let jobs = gets.iter().chain(&batches).map(|job| (Transport::Tcp, *job));
     let jobs = jobs.chain(gets.iter().map(|job| (Transport::Unix, *job)));
+    let jobs = jobs.chain(gets.iter().map(|job| (Transport::Tls, *job)));
     let on_both = |(transport, job)| {
         [Scheduler::Current, Scheduler::Multi].map(|scheduler| Workload {
             transport,

@@ -1,17 +1,24 @@
 //! fred, with its defaults but for `TCP_NODELAY`.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, HashesInterface, KeysInterface};
 use fred::types::Builder;
-use fred::types::config::{Config, TcpConfig};
+use fred::types::config::{Config, TcpConfig, TlsConnector};
+use tokio_rustls::TlsConnector as Connector;
 
 use crate::client::server::Endpoints;
 use crate::client::workload::Transport;
 
 pub(super) async fn connect(endpoints: &Endpoints, transport: Transport) -> Result<Client> {
-    let config = Config::from_url(&endpoints.url(transport))?;
+    let mut config = Config::from_url(&endpoints.url(transport))?;
+    if transport == Transport::Tls {
+        let connector = Connector::from(Arc::clone(&endpoints.authority.config));
+        config.tls = Some(TlsConnector::Rustls(connector).into());
+    }
     let mut builder = Builder::from_config(config);
     builder.with_connection_config(|connection| {
         connection.tcp = TcpConfig { nodelay: Some(true), ..TcpConfig::default() };

@@ -14,6 +14,8 @@ use super::turn::{Runner, Turns};
 use super::workload::Workload;
 
 mod fred;
+#[cfg(feature = "full")]
+mod glide;
 mod redis;
 mod respire;
 mod rustis;
@@ -31,6 +33,8 @@ pub enum Side {
     Redis,
     /// fred
     Fred,
+    /// valkey-glide
+    Glide,
 }
 
 impl Side {
@@ -57,6 +61,10 @@ impl Side {
             Self::Rustis => Runner::start(workload, data, rustis::connect(endpoints, transport)),
             Self::Redis => Runner::start(workload, data, redis::connect(endpoints, transport)),
             Self::Fred => Runner::start(workload, data, fred::connect(endpoints, transport)),
+            #[cfg(feature = "full")]
+            Self::Glide => Runner::start(workload, data, glide::connect(endpoints, transport)),
+            #[cfg(not(feature = "full"))]
+            Self::Glide => anyhow::bail!("this was built without the feature `full`"),
         }
     }
 }
@@ -69,6 +77,7 @@ impl fmt::Display for Side {
             Self::Rustis => "rustis",
             Self::Redis => "redis-rs",
             Self::Fred => "fred",
+            Self::Glide => "valkey-glide",
         })
     }
 }

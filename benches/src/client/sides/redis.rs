@@ -4,7 +4,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
-use redis::{Client, IntoConnectionInfo, cmd, pipe};
+use redis::{Client, IntoConnectionInfo, TlsCertificates, cmd, pipe};
 
 use crate::client::server::Endpoints;
 use crate::client::workload::Transport;
@@ -15,7 +15,15 @@ pub(super) async fn connect(
 ) -> Result<MultiplexedConnection> {
     let info = endpoints.url(transport).into_connection_info()?;
     let info = info.set_tcp_settings(TcpSettings::default().set_nodelay(true));
-    Ok(Client::open(info)?.get_multiplexed_async_connection().await?)
+    let client = match transport {
+        Transport::Tcp | Transport::Unix => Client::open(info)?,
+        Transport::Tls => {
+            let authority = endpoints.authority.pem.clone().into_bytes();
+            let certificates = TlsCertificates { client_tls: None, root_cert: Some(authority) };
+            Client::build_with_tls(info, certificates)?
+        }
+    };
+    Ok(client.get_multiplexed_async_connection().await?)
 }
 
 impl super::Client for MultiplexedConnection {
