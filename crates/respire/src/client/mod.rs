@@ -28,6 +28,8 @@ mod lane;
 mod link;
 mod pool;
 mod retry;
+#[cfg(feature = "request-spans")]
+mod span;
 mod transaction;
 mod typed;
 
@@ -326,8 +328,29 @@ impl Client {
         Arc::clone(&self.shared.subscriptions)
     }
 
-    /// Sends a request over a connection that may carry it.
+    /// As [`place_unseen`](Self::place_unseen), in a span.
+    #[cfg(feature = "request-spans")]
     async fn place(
+        &self,
+        packet: &Packet,
+        placement: Placement,
+        check: Check,
+    ) -> Result<Replies, Error> {
+        span::around(packet, self.place_unseen(packet, placement, check)).await
+    }
+
+    #[cfg(not(feature = "request-spans"))]
+    fn place(
+        &self,
+        packet: &Packet,
+        placement: Placement,
+        check: Check,
+    ) -> impl Future<Output = Result<Replies, Error>> {
+        self.place_unseen(packet, placement, check)
+    }
+
+    /// Sends a request over a connection that may carry it.
+    async fn place_unseen(
         &self,
         packet: &Packet,
         placement: Placement,
@@ -366,6 +389,7 @@ impl Client {
             };
             let repeats = |policy: RetryPolicy| policy.repeats(packet);
             pause(attempts.after(error, repeats, Instant::now(), patience)?).await?;
+            self.shared.totals.count_retry();
         }
     }
 

@@ -86,6 +86,20 @@ impl Packet {
         self.all(View::is_idempotent)
     }
 
+    /// The name of the first command, where the table of commands has it: with its second word, in small letters.
+    #[cfg(feature = "request-spans")]
+    pub(crate) fn command_name(&self) -> Option<&'static str> {
+        let mut words = Words::new(&self.body, &self.large);
+        let first = match self.header.as_ref() {
+            [] => {
+                let (count, words) = words.next_command()?;
+                View::new(words, count)
+            }
+            _ => View::new(words, usize::MAX),
+        };
+        first.info().map(super::table::CommandInfo::name)
+    }
+
     fn all<'a>(&'a self, holds: impl Fn(&View<'a>) -> bool) -> bool {
         let words = Words::new(&self.body, &self.large);
         match self.header.as_ref() {
