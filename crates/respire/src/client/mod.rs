@@ -486,6 +486,10 @@ type Check = fn(Replies) -> Result<Replies, Error>;
 /// The reply to a request of one command, if it is no error.
 fn answered(replies: Replies) -> Result<Replies, Error> {
     match &replies {
+        // Most are none by their first byte.
+        Replies::One(frame) if !matches!(frame.bytes().first(), Some(b'-' | b'!' | b'|')) => {
+            Ok(replies)
+        }
         Replies::One(frame) => match frame.value().error() {
             Some(text) => Err(Error::server(ServerError::new(text))),
             None => Ok(replies),

@@ -1,8 +1,11 @@
 //! A request as it is sent.
 
-use std::fmt;
+use std::{
+    fmt,
+    ops::{Deref, Range},
+};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     view::View,
@@ -17,10 +20,47 @@ pub(crate) struct Packet {
     /// What goes before the body: the array header of a single command, nothing for a pipeline.
     header: Header,
     /// The words of a single command, or whole commands; without what is in `large`.
-    body: Bytes,
+    body: Body,
     large: Vec<Large>,
     len: usize,
     pub(crate) replies: usize,
+}
+
+/// A small body is copied when it is sent, and need not be shared.
+#[derive(Clone)]
+enum Body {
+    Small(BytesMut),
+    Large(Bytes),
+}
+
+impl Body {
+    fn of(bytes: BytesMut) -> Self {
+        if bytes.len() < super::LARGE_BYTES {
+            Self::Small(bytes)
+        } else {
+            Self::Large(bytes.freeze())
+        }
+    }
+
+    fn part(&self, range: Range<usize>) -> Piece<'_> {
+        match self {
+            Self::Large(bytes) if range.len() >= super::LARGE_BYTES => {
+                Piece::Large(bytes.slice(range))
+            }
+            body => Piece::Small(&body[range]),
+        }
+    }
+}
+
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Small(bytes) => bytes,
+            Self::Large(bytes) => bytes,
+        }
+    }
 }
 
 /// A part of a packet.
@@ -36,7 +76,7 @@ impl Packet {
     pub(super) fn new(header: Header, args: Args, replies: usize) -> Self {
         let len = header.as_ref().len() + args.bytes_len();
         let (body, large) = args.into_parts();
-        Self { header, body, large, len, replies }
+        Self { header, body: Body::of(body), large, len, replies }
     }
 
     /// Bytes on the wire.
@@ -44,15 +84,24 @@ impl Packet {
         self.len
     }
 
+    /// Header and body, where all of the packet is small.
+    pub(crate) fn as_small(&self) -> Option<[&[u8]; 2]> {
+        match &self.body {
+            Body::Small(body) if self.large.is_empty() => Some([self.header.as_ref(), body]),
+            _ => None,
+        }
+    }
+
     /// The parts in order, none of them empty.
     pub(crate) fn pieces(&self) -> impl Iterator<Item = Piece<'_>> {
         let header = Some(Piece::Small(self.header.as_ref()));
         let parts = self.large.iter().scan(0, |start, large| {
-            let before = self.part(*start, large.at);
+            let before = self.body.part(*start..large.at);
             *start = large.at;
             Some([before, Piece::Large(large.bytes.clone())])
         });
-        let last = self.part(self.large.last().map_or(0, |large| large.at), self.body.len());
+        let start = self.large.last().map_or(0, |large| large.at);
+        let last = self.body.part(start..self.body.len());
         header.into_iter().chain(parts.flatten()).chain([last]).filter(|piece| !piece.is_empty())
     }
 
@@ -66,14 +115,6 @@ impl Packet {
             }
         }
         bytes
-    }
-
-    fn part(&self, start: usize, end: usize) -> Piece<'_> {
-        if end - start < super::LARGE_BYTES {
-            Piece::Small(&self.body[start..end])
-        } else {
-            Piece::Large(self.body.slice(start..end))
-        }
     }
 
     /// Whether all of its commands only read. `MULTI` and `EXEC` around them change nothing.

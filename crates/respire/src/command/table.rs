@@ -37,13 +37,19 @@ impl CommandInfo {
     ///
     /// A second word that is no subcommand does not matter, as in `CommandInfo::of("GET", Some(b"key"))`.
     pub fn of(name: impl AsRef<[u8]>, second: Option<&[u8]>) -> Option<&'static Self> {
-        let command = find(name.as_ref(), None)?;
-        match second {
-            Some(second) if command.has_subcommands() => {
-                Some(find(name.as_ref(), Some(second)).unwrap_or(command))
-            }
-            _ => Some(command),
+        Self::of_words(name.as_ref(), || second)
+    }
+
+    /// As [`of`](Self::of), where the second word is looked for only if it matters.
+    pub(super) fn of_words<'a>(
+        name: &[u8],
+        second: impl FnOnce() -> Option<&'a [u8]>,
+    ) -> Option<&'static Self> {
+        let command = find(name, None)?;
+        if !command.has_subcommands() {
+            return Some(command);
         }
+        Some(second().and_then(|second| find(name, Some(second))).unwrap_or(command))
     }
 
     /// All commands and subcommands, by name.

@@ -45,7 +45,7 @@ impl<'a> View<'a> {
     pub(crate) fn info(&self) -> Option<&'static CommandInfo> {
         let mut words = self.words();
         let name = words.next()?;
-        CommandInfo::of(name, words.next())
+        CommandInfo::of_words(name, || words.next())
     }
 
     pub(crate) fn is_read_only(&self) -> bool {

@@ -107,8 +107,8 @@ impl Args {
         self.count += 1;
     }
 
-    pub(super) fn into_parts(self) -> (Bytes, Vec<Large>) {
-        (self.bytes.freeze(), self.large)
+    pub(super) fn into_parts(self) -> (BytesMut, Vec<Large>) {
+        (self.bytes, self.large)
     }
 }
 

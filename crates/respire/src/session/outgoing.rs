@@ -31,6 +31,12 @@ impl Outgoing {
     }
 
     pub(crate) fn push(&mut self, packet: &Packet) {
+        if let Some([header, body]) = packet.as_small() {
+            self.tail.reserve(header.len() + body.len());
+            self.tail.extend_from_slice(header);
+            self.tail.extend_from_slice(body);
+            return;
+        }
         for piece in packet.pieces() {
             match piece {
                 Piece::Small(bytes) => self.tail.extend_from_slice(bytes),
