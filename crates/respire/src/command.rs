@@ -15,10 +15,11 @@ use std::fmt;
 pub use self::{
     arg::ToArg, pipeline::Pipeline, placement::Blocking, table::CommandInfo, words::Args,
 };
-use self::{packet::Header, placement::Transaction, view::View};
+use self::{packet::Header, placement::Transaction};
 pub(crate) use self::{
     packet::{Packet, Piece},
     placement::Placement,
+    view::View,
     words::LARGE_BYTES,
 };
 
@@ -160,7 +161,7 @@ impl Command {
         Packet::new(Header::array(self.words.len()), self.words, 1)
     }
 
-    fn view(&self) -> View<'_> {
+    pub(crate) fn view(&self) -> View<'_> {
         View::new(self.words.words(), self.words.len())
     }
 }

@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 use respire_codec::Protocol;
 
 use crate::{
+    cache::Tracking,
     error::{ConnectFailure, Error},
     transport::{self, Connector},
 };
@@ -64,6 +65,7 @@ pub struct Config {
     push_queue_items_max: usize,
     push_queue_bytes_max: usize,
     codec_limits: respire_codec::Limits,
+    tracking: Option<Arc<Tracking>>,
     behaviour: Behaviour,
 }
 
@@ -93,6 +95,7 @@ impl Config {
             push_queue_items_max: 65_536,
             push_queue_bytes_max: 16 * 1024 * 1024,
             codec_limits: respire_codec::Limits::default(),
+            tracking: None,
             behaviour: Behaviour::default(),
         }
     }
@@ -237,6 +240,16 @@ impl Config {
             items: self.push_queue_items_max,
             bytes: self.push_queue_bytes_max,
         }
+    }
+
+    /// Asks the server to say what changes.
+    pub(crate) fn with_tracking(mut self, tracking: Tracking) -> Self {
+        self.tracking = Some(Arc::new(tracking));
+        self
+    }
+
+    pub(crate) fn tracking(&self) -> Option<&Tracking> {
+        self.tracking.as_deref()
     }
 
     pub(crate) fn codec_limits(&self) -> respire_codec::Limits {

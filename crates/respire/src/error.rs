@@ -69,6 +69,8 @@ pub(crate) enum ConnectFailure {
     Protocol(#[source] Option<DecodeError>),
     #[error("the server refused the handshake's {step}")]
     Refused { step: &'static str, source: ServerError },
+    #[error("the server does not speak RESP3, without which it cannot say what has changed")]
+    NoPushes,
     #[error("TLS is not built into this version of respire: use redis:// or valkey://")]
     Tls,
 }

@@ -24,9 +24,10 @@
 //! * An [`Error`] says whether the command certainly never left ([`SendState`]), so that a retry can be judged.
 //! * Credentials appear in no error, no log and no `Debug` output.
 //!
-//! # Messages
+//! # Messages and a cache
 //!
-//! [`Client::subscribe`] and its kin read what is published to channels; see [`pubsub`].
+//! [`Client::subscribe`] and its kin read what is published to channels; see [`pubsub`]. [`Client::cached`] answers reads
+//! from memory until the server announces a change; see [`cache`].
 //!
 //! # What it is not, yet
 //!
@@ -37,6 +38,7 @@
 //!
 //! A [`Client`] needs a tokio runtime with its I/O and time drivers enabled.
 
+pub mod cache;
 mod client;
 mod command;
 pub mod commands;

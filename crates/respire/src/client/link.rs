@@ -24,7 +24,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// A connection that requests find fault with is replaced no sooner than this after the last one was.
 const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) struct Link {
+pub(crate) struct Link {
     config: Arc<Config>,
     /// Takes what arrives unasked on any of its connections.
     sink: Arc<dyn PushSink>,
@@ -89,7 +89,7 @@ impl Backoff {
 }
 
 impl Link {
-    pub(super) fn new(config: Arc<Config>, sink: Arc<dyn PushSink>, totals: Arc<Totals>) -> Self {
+    pub(crate) fn new(config: Arc<Config>, sink: Arc<dyn PushSink>, totals: Arc<Totals>) -> Self {
         Self { config, sink, totals, state: Mutex::new(LinkState::default()) }
     }
 
@@ -103,7 +103,7 @@ impl Link {
     }
 
     /// The present connection as it is: it may take no requests any more.
-    pub(super) fn present(&self) -> Option<Arc<Connection>> {
+    pub(crate) fn present(&self) -> Option<Arc<Connection>> {
         let state = self.state();
         if state.holds_off.is_some() || state.closed {
             return None;
@@ -117,7 +117,7 @@ impl Link {
     ///
     /// The client is closed, there is no runtime to connect in, or the last attempt has just failed and nobody is to
     /// wait for the next one.
-    pub(super) fn connection(
+    pub(crate) fn connection(
         self: &Arc<Self>,
         when_down: WhenDown,
     ) -> Result<Arc<Connection>, Error> {
@@ -242,7 +242,7 @@ impl Link {
     }
 
     /// Takes no more requests. Returns the connections that may have some under way.
-    pub(super) fn close(&self) -> Vec<Arc<Connection>> {
+    pub(crate) fn close(&self) -> Vec<Arc<Connection>> {
         let mut state = self.state();
         state.closed = true;
         let connections = state.connections();

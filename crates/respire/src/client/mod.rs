@@ -36,6 +36,7 @@ mod typed;
 pub use answer::Answer;
 pub use dedicated::Dedicated;
 use lane::{Lane, Lanes};
+pub(crate) use link::Link;
 use pool::Pool;
 use retry::Attempts;
 pub use retry::RetryPolicy;
@@ -322,6 +323,15 @@ impl Client {
             connection.finished().await;
         }
         self.shared.pushes.close();
+    }
+
+    /// By when a request that is made now must have ended.
+    pub(crate) fn request_deadline(&self) -> Option<Instant> {
+        self.options.deadline()
+    }
+
+    pub(crate) fn when_full(&self) -> WhenFull {
+        self.options.when_full
     }
 
     pub(crate) fn subscriptions(&self) -> Arc<Hub> {

@@ -136,6 +136,11 @@ impl Pipeline {
         new
     }
 
+    /// The commands one by one.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = View<'_>> {
+        View::each_of(self.commands.words())
+    }
+
     /// Which connections may carry it.
     pub(crate) fn placement(&self) -> Placement {
         let mut transaction = self.transaction;

@@ -58,6 +58,7 @@ const SHARED: &str = "it changes the shared connection for every task";
 const ENDS: &str = "it ends the shared connection for every task: use Client::close";
 const WATCHES: &str = "on a shared connection another task's commands would run in between";
 const PUSHES: &str = "its answers arrive as pushes, which this version cannot hand on";
+const CACHES: &str = "what it asks for arrives as pushes: use Client::cached";
 const SUBSCRIBES: &str = "its answers arrive as pushes: use Client::subscribe";
 const REPLICATES: &str = "it turns the connection into a replication link";
 const SILENT: &str = "replies are matched to requests in order, so none may be left out";
@@ -78,7 +79,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     // `SET` and `INCRBY` answer with the value before or after.
     ("bitfield", without(&["SET", "INCRBY"])),
     ("bitop", repeat_if(bitop_elsewhere)),
-    ("client|caching", none(PUSHES)),
+    ("client|caching", none(CACHES)),
     ("client|capa", own(SHARED)),
     ("client|getname", observes()),
     ("client|getredir", observes()),
@@ -91,7 +92,7 @@ pub(super) const RULES: &[(&str, Rule)] = &[
     ("client|reply", none(SILENT)),
     ("client|setinfo", own(STATE)),
     ("client|setname", own(STATE)),
-    ("client|tracking", none(PUSHES)),
+    ("client|tracking", none(CACHES)),
     ("client|trackinginfo", observes()),
     ("cluster|count-failure-reports", observes()),
     ("cluster|countkeysinslot", observes()),

@@ -34,6 +34,14 @@ impl<'a> View<'a> {
         true
     }
 
+    /// The commands that follow one another in `words`.
+    pub(super) fn each_of(mut words: Words<'a>) -> impl Iterator<Item = Self> {
+        std::iter::from_fn(move || {
+            let (count, words) = words.next_command()?;
+            Some(Self { words, count })
+        })
+    }
+
     pub(crate) fn words(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
         self.words.take(self.count)
     }

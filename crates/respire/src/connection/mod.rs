@@ -55,6 +55,7 @@ const EARLY: std::time::Duration = std::time::Duration::from_secs(1);
 /// The connection as its users see it. The driver task holds the other reference.
 #[derive(Debug)]
 pub(crate) struct Connection {
+    id: ConnectionId,
     /// Held for moments, never across an await, and never while a task is woken. Locked after the wire's locks.
     state: Mutex<State>,
     /// There once the handshake is done.
@@ -156,7 +157,7 @@ impl Connection {
         let connection = Arc::new(Self::new(bounds));
         {
             let session = &mut connection.state().session;
-            session.attach(ConnectionId::next(), sink);
+            session.attach(connection.id, sink);
             session.recorder().sample(config.latency_sampling());
             session.recorder().bequeath(totals);
         }
@@ -166,6 +167,7 @@ impl Connection {
 
     fn new(bounds: Bounds) -> Self {
         Self {
+            id: ConnectionId::next(),
             state: Mutex::new(State {
                 session: Session::new(bounds, Instant::now()),
                 driver: None,
@@ -188,6 +190,11 @@ impl Connection {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// As whose its pushes go to the sink.
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.id
     }
 
     /// Whether new requests are taken.

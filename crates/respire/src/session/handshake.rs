@@ -36,6 +36,7 @@ enum Step {
     Ping,
     SetInfo,
     Select,
+    Tracking,
 }
 
 impl Step {
@@ -47,6 +48,7 @@ impl Step {
             Self::Ping => "PING",
             Self::SetInfo => "CLIENT SETINFO",
             Self::Select => "SELECT",
+            Self::Tracking => "CLIENT TRACKING",
         }
     }
 }
@@ -77,7 +79,10 @@ impl<'a> Handshake<'a> {
             _ => false,
         };
         match frame.value().error() {
-            Some(text) if step == Step::Hello && lacks_resp3(text) => self.fall_back = true,
+            Some(text) if step == Step::Hello && lacks_resp3(text) => {
+                self.need_no_pushes()?;
+                self.fall_back = true;
+            }
             Some(text) if !ignored(text) => {
                 return Err(ConnectFailure::Refused {
                     step: step.name(),
@@ -86,8 +91,9 @@ impl<'a> Handshake<'a> {
             }
             None if step == Step::Hello => {
                 // A server that answers HELLO with a flat array still speaks RESP2.
-                if let Value::Map(_) = frame.value().get() {
-                    self.protocol = Protocol::Resp3;
+                match frame.value().get() {
+                    Value::Map(_) => self.protocol = Protocol::Resp3,
+                    _ => self.need_no_pushes()?,
                 }
             }
             _ => {}
@@ -99,6 +105,14 @@ impl<'a> Handshake<'a> {
             return Ok(Progress::Send(self.flight(false)));
         }
         Ok(Progress::Done(self.protocol))
+    }
+
+    /// The connection will have none, in RESP2.
+    fn need_no_pushes(&self) -> Result<(), ConnectFailure> {
+        match self.config.tracking() {
+            Some(_) => Err(ConnectFailure::NoPushes),
+            None => Ok(()),
+        }
     }
 
     fn flight(&mut self, hello: bool) -> BytesMut {
@@ -139,6 +153,10 @@ impl<'a> Handshake<'a> {
         }
         if self.config.database() != 0 {
             ask(Step::Select, &["SELECT", &self.config.database().to_string()]);
+        }
+        if let Some(tracking) = self.config.tracking() {
+            encode::command(&mut bytes, &tracking.words());
+            expected.push(Step::Tracking);
         }
         expected.reverse();
         self.expected = expected;

@@ -1,7 +1,7 @@
 use respire_codec::{Decoder, DecoderConfig};
 
 use super::*;
-use crate::config::Address;
+use crate::{cache::Tracking, config::Address};
 
 fn config() -> Config {
     Config::new(Address::Tcp { host: "h".to_owned(), port: 1 })
@@ -193,5 +193,42 @@ fn the_library_is_named_unless_that_is_switched_off() {
         let unnamed = commands(&handshake.first_flight());
         assert_eq!(unnamed.len(), named.len() - 2);
         assert!(!unnamed.iter().any(|words| words[0] == "CLIENT"));
+    }
+}
+
+#[test]
+fn tracking_is_asked_for_in_the_same_flight() {
+    for (tracking, words) in [
+        (Tracking::OptIn, vec!["CLIENT", "TRACKING", "ON", "OPTIN"]),
+        (Tracking::Broadcast { prefixes: Vec::new() }, vec!["CLIENT", "TRACKING", "ON", "BCAST"]),
+        (
+            Tracking::Broadcast { prefixes: vec!["a:".into(), "b:".into()] },
+            vec!["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", "a:", "PREFIX", "b:"],
+        ),
+    ] {
+        let config = config().with_database(1).with_tracking(tracking);
+        let mut handshake = Handshake::new(&config);
+        let asked = commands(&handshake.first_flight());
+        assert_eq!(asked.len(), 5);
+        assert_eq!(asked[4], words);
+        let replies = format!("{HELLO_OK}+OK\r\n+OK\r\n+OK\r\n+OK\r\n");
+        assert_eq!(done(answer(&mut handshake, &replies)), Protocol::Resp3);
+        // To be refused it is the end: nothing could be relied on.
+        let mut handshake = Handshake::new(&config);
+        handshake.first_flight();
+        let refused = format!("{HELLO_OK}+OK\r\n+OK\r\n+OK\r\n-ERR overlaps\r\n");
+        let failure = answer(&mut handshake, &refused).unwrap_err();
+        assert!(failure.to_string().contains("CLIENT TRACKING"), "{failure}");
+    }
+}
+
+#[test]
+fn without_resp3_there_is_no_tracking() {
+    let config = config().with_tracking(Tracking::OptIn);
+    for reply in ["-ERR unknown command `HELLO`\r\n", "-NOPROTO no\r\n", "*2\r\n+proto\r\n:2\r\n"] {
+        let mut handshake = Handshake::new(&config);
+        handshake.first_flight();
+        let failure = answer(&mut handshake, reply).unwrap_err();
+        assert!(matches!(failure, ConnectFailure::NoPushes), "{failure}");
     }
 }
