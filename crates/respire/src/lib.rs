@@ -29,6 +29,12 @@
 //! [`Client::subscribe`] and its kin read what is published to channels; see [`pubsub`]. [`Client::cached`] answers reads
 //! from memory until the server announces a change; see [`cache`].
 //!
+//! # Where the time goes
+//!
+//! [`Client::stats`] counts what a client does and has distributions of how long its requests took, by phase: [`Stats`].
+//! Events of connections are told to `tracing` at its debug level. With the feature `request-spans`, each request has a
+//! span, at the trace level under the target `respire::request`.
+//!
 //! # What it is not, yet
 //!
 //! TLS and cluster routing are not here. What would change the shared connection for everybody (`SELECT`,

@@ -236,6 +236,29 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_allocated_once_as_many_were_sampled_at_a_time() {
+        let mut recorder = every(1);
+        let mut end = 0;
+        let mut wave = || {
+            let now = Instant::now();
+            for _ in 0..64 {
+                end += 10;
+                let id = recorder.submitted(now).expect("each is sampled");
+                recorder.entered(id, end);
+            }
+            recorder.sent(end, now);
+            (0..64).for_each(|n| {
+                recorder.received(SampleId(n), now);
+                recorder.finished(SampleId(n), now);
+            });
+        };
+        wave();
+        let allocated = allocation_counter::measure(|| (0..100).for_each(|_| wave()));
+        assert_eq!(allocated.count_total, 0);
+        assert_eq!(recorder.stats.phases.total.count(), 101 * 64);
+    }
+
+    #[test]
     fn the_numbers_outlive_the_session() {
         let totals = Arc::new(Totals::default());
         let mut recorder = every(1);
