@@ -170,11 +170,14 @@ impl Clock {
         loop {
             let next = {
                 let mut state = connection.state();
-                let next = state.session.handle_deadlines(Instant::now().into_std());
+                let now = Instant::now();
+                let next = state.session.handle_deadlines(now.into_std());
                 state.session.take_woken(&mut self.woken);
                 // What is said of the timer here is made true below, before the task can sleep.
-                let set = self.alarm.set.then(|| self.alarm.sleep.deadline().into_std());
-                state.timer = [next, set].into_iter().flatten().min();
+                // An alarm whose time has come wakes nobody any more.
+                let set =
+                    Some(self.alarm.sleep.deadline()).filter(|&at| self.alarm.set && at > now);
+                state.timer = [next, set.map(Instant::into_std)].into_iter().flatten().min();
                 next
             };
             self.woken.drain(..).for_each(Waker::wake);

@@ -185,6 +185,32 @@ async fn deadlines_are_kept_while_nothing_comes() {
     assert_eq!(text(next.await.unwrap()), ["next"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lone_request_is_told_of_its_deadline_though_an_alarm_went_off_before() {
+    let (connection, mut peer, _driver) = connected(1024).await;
+    let deadline =
+        |millis| Some((tokio::time::Instant::now() + Duration::from_millis(millis)).into_std());
+    for at in 0..=ALONE_STREAK + 2 {
+        if at > ALONE_STREAK + 1 {
+            // The alarm for the requests before goes off, with nothing under way.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let request =
+            connection.submit(&get("k"), deadline(100).filter(|_| at <= ALONE_STREAK + 1)).unwrap();
+        let answer = async {
+            command(&mut peer).await;
+            peer.write_all(b"+v\r\n").await.unwrap();
+        };
+        assert_eq!(text(tokio::join!(request, answer).0.unwrap()), ["v"]);
+    }
+    let start = tokio::time::Instant::now();
+    let late = connection.submit(&get("late"), deadline(2)).unwrap();
+    assert!(matches!(connection.state().receiver, Receiver::Caller(_)));
+    assert!(late.await.unwrap_err().is_timeout());
+    let passed = start.elapsed();
+    assert!((2..=4).contains(&passed.as_millis()), "{passed:?}");
+}
+
 #[tokio::test]
 async fn dropping_futures_at_any_point_shifts_no_reply() {
     let (connection, mut peer, _driver) = connected(1 << 16).await;
