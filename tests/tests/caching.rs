@@ -11,6 +11,7 @@ use std::{
 use respire::{
     Client, Command, Config, Pipeline, Protocol,
     cache::{CacheConfig, CachedClient},
+    commands::StringCommands,
 };
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_tests::peer::{PeerConnection, ScriptedPeer};
@@ -352,6 +353,34 @@ async fn who_reads_the_same_at_the_same_time_shares_a_request() {
         assert_eq!((stats.misses, stats.hits + stats.joined), (1, 99), "{name}: {stats:?}");
     })
     .await;
+}
+
+#[tokio::test]
+async fn typed_commands_go_through_the_cache() {
+    on_each(patient(), async |_, cached, name| {
+        in_time(cached.set("k", "v")).await.unwrap();
+        for _ in 0..3 {
+            let value: Option<String> = in_time(cached.get("k")).await.unwrap();
+            assert_eq!(value.as_deref(), Some("v"), "{name}");
+        }
+        assert_eq!((cached.stats().hits, cached.stats().misses), (2, 1), "{name}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_serve_for_now_is_left_to_the_client() {
+    let peer = ScriptedPeer::start(|mut connection, number| async move {
+        shake_hands(&mut connection, number).await;
+        while until_get(&mut connection).await {
+            connection.send(if number == 0 { "$1\r\nv\r\n" } else { "-LOADING soon\r\n" }).await;
+        }
+    })
+    .await;
+    let client = in_time(Client::connect(&peer.url())).await.unwrap();
+    let cached = in_time(client.cached(patient())).await.unwrap();
+    assert_eq!(get(&cached, "k").await.as_deref(), Some("v"));
+    assert_eq!(cached.stats().keys, 0);
 }
 
 #[tokio::test]

@@ -296,6 +296,43 @@ async fn a_server_that_is_gone_for_a_while_is_waited_for_by_those_who_have_subsc
 }
 
 #[tokio::test]
+async fn a_sharded_channel_whose_slot_goes_away_is_resumed_when_it_is_back() {
+    for flavour in Flavour::ALL {
+        let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = LocalServer::builder(flavour)
+            .tcp()
+            .args(["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()])
+            .start()
+            .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()));
+        let client = client(&server, Protocol::Resp3).await;
+        let cluster = async |words: &[&str]| {
+            let command = Command::new("CLUSTER").args(words);
+            in_time(client.execute(command)).await.expect("it is a cluster of one")
+        };
+        cluster(&["ADDSLOTSRANGE", "0", "16383"]).await;
+        eventually(async || {
+            let info = cluster(&["INFO"]).await;
+            info.parse::<&str>().unwrap().contains("cluster_state:ok")
+        })
+        .await;
+        let mut subscription = in_time(client.ssubscribe(["shard"])).await.unwrap();
+        let slot = cluster(&["KEYSLOT", "shard"]).await.parse::<i64>().unwrap().to_string();
+        cluster(&["DELSLOTS", &slot]).await;
+        let event = in_time(subscription.next()).await;
+        assert!(matches!(event, Some(Event::Interrupted)), "{flavour:?}: {event:?}");
+        assert_eq!(subscription.channels().len(), 1, "{flavour:?}");
+        // Until the slot is served again, the server says CLUSTERDOWN.
+        cluster(&["ADDSLOTS", &slot]).await;
+        let event = in_time(subscription.next()).await;
+        assert!(matches!(event, Some(Event::Resumed)), "{flavour:?}: {event:?}");
+        let spublish = Command::new("SPUBLISH").arg("shard").arg("x");
+        let reached: i64 = in_time(client.query(spublish)).await.unwrap();
+        assert_eq!(reached, 1, "{flavour:?}");
+        assert_eq!(text(message(&mut subscription).await.payload()), "x", "{flavour:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_slow_subscriber_loses_the_oldest_is_told_and_holds_up_nobody() {
     everywhere(async |client, _, name| {
         let mut slow = client.subscription();

@@ -22,7 +22,7 @@ use super::{
     store::{Flight, Lookup, Query, Seat, Store},
 };
 use crate::{
-    client::{Client, Link},
+    client::{Client, Link, is_passing},
     command::{Command, Packet, Pipeline},
     config::WhenDown,
     connection::Connection,
@@ -215,6 +215,13 @@ fn is_wrong_type(error: &Error) -> bool {
     error.server_error().is_some_and(|error| error.code() == "WRONGTYPE")
 }
 
+/// Whether a failed read is left to the client: without the cache's connection, or where the server says that it cannot
+/// serve for now.
+fn is_for_the_client(error: &Error) -> bool {
+    let passes = error.server_error().is_some_and(|error| is_passing(error.code()));
+    passes || error.is_connect() || error.is_lost()
+}
+
 fn has_passed(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| deadline <= Instant::now())
 }
@@ -245,8 +252,9 @@ impl Read {
         // A seat is left in any case; who has landed has none.
         self.inner.store.leave(&self.query, self.seat);
         match outcome {
-            // A read may be sent again. Without the cache's connection nothing is cached, but answered all the same.
-            Err(error) if error.is_connect() || error.is_lost() => {
+            // A read may be sent again, and the client knows for how long: nothing is cached then, but answered all the
+            // same.
+            Err(error) if is_for_the_client(&error) => {
                 let client = match self.deadline {
                     Some(deadline) => self.client.with_deadline(deadline),
                     None => self.client.clone(),

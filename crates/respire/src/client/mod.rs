@@ -40,6 +40,7 @@ pub(crate) use link::Link;
 use pool::Pool;
 use retry::Attempts;
 pub use retry::RetryPolicy;
+pub(crate) use retry::is_passing;
 pub use transaction::{Attempt, Transaction};
 pub use typed::OwnAnswer;
 

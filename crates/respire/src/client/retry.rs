@@ -187,6 +187,6 @@ impl Attempts {
 }
 
 /// Whether a server's error says that it did not carry out the command because of the state that it is in, which passes.
-pub(super) fn is_passing(code: &str) -> bool {
+pub(crate) fn is_passing(code: &str) -> bool {
     matches!(code, "LOADING" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN" | "BUSY" | "READONLY")
 }

@@ -10,13 +10,14 @@ use respire_codec::{ValueError, ValueRef};
 
 use super::{Dedicated, Transaction};
 use crate::{
+    cache::CachedClient,
     commands::{Executor, TypedCommand},
     error::Error,
     reply::Reply,
 };
 
-/// The reply to a command that was given to a [`Dedicated`] connection or to a [`Transaction`]. Nothing is sent before it is
-/// polled.
+/// The reply to a command that was given to a [`Dedicated`] connection, to a [`Transaction`] or to a [`CachedClient`].
+/// Nothing is sent before it is polled.
 #[must_use = "nothing is sent before it is awaited"]
 pub struct OwnAnswer<'a, T> {
     reply: Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>,
@@ -34,6 +35,16 @@ impl<'a> Executor for &'a mut Dedicated {
 
 /// Before the transaction: to read what it depends on.
 impl<'a> Executor for &'a mut Transaction {
+    type Answer<T> = OwnAnswer<'a, T>;
+
+    fn run<T>(self, command: TypedCommand<T>) -> OwnAnswer<'a, T> {
+        let (command, decode) = command.into_parts();
+        OwnAnswer { reply: Box::pin(self.execute(command)), decode }
+    }
+}
+
+/// Reads are answered from the cache where they may be.
+impl<'a> Executor for &'a CachedClient {
     type Answer<T> = OwnAnswer<'a, T>;
 
     fn run<T>(self, command: TypedCommand<T>) -> OwnAnswer<'a, T> {

@@ -3,8 +3,8 @@
 //! There is a trait for each family, such as [`StringCommands`] and [`HashCommands`], and all of them work on whatever
 //! commands can be given to ([`Executor`]): a [`Client`](crate::Client), where a method returns a future of the reply; a
 //! [`Pipeline`], where it queues the command and returns what the reply is read with later; a
-//! [`Dedicated`](crate::Dedicated) connection and a [`Transaction`](crate::Transaction); and [`Cmd`], where it returns the
-//! command.
+//! [`Dedicated`](crate::Dedicated) connection, a [`Transaction`](crate::Transaction) and a
+//! [`CachedClient`](crate::cache::CachedClient); and [`Cmd`], where it returns the command.
 //!
 //! ```no_run
 //! use respire::{Client, Pipeline, commands::*};

@@ -19,7 +19,7 @@ use super::{
     event::{EventQueue, Message, Note},
     name::{ChannelKind, Name, Word},
 };
-use crate::{error::Error, reply::ServerError};
+use crate::{client::is_passing, error::Error, reply::ServerError};
 
 /// Names a subscription, until it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -502,11 +502,6 @@ impl Registry {
         woken
             .extend(self.subscribers.iter().filter_map(|(_, subscriber)| subscriber.queue.close()));
     }
-}
-
-/// Whether an error is one of the server's state, which will pass.
-fn is_passing(code: &str) -> bool {
-    matches!(code, "LOADING" | "BUSY" | "MASTERDOWN" | "TRYAGAIN" | "CLUSTERDOWN")
 }
 
 fn string(value: ValueRef<'_>) -> Option<&[u8]> {
