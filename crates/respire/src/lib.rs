@@ -4,16 +4,27 @@
 //! them in order, and each task decodes its own reply straight from the received bytes.
 //!
 //! ```no_run
-//! use respire::{Client, Command};
+//! use respire::{Client, Command, commands::*};
 //!
 //! # async fn example() -> Result<(), respire::Error> {
 //! let client = Client::connect("valkey://localhost:6379").await?;
-//! client.execute(Command::new("SET").arg("greeting").arg("hello")).await?;
-//! let greeting: Option<String> = client.query(Command::new("GET").arg("greeting")).await?;
+//! client.set("greeting", "hello").await?;
+//! let greeting: Option<String> = client.get("greeting").await?;
 //! assert_eq!(greeting.as_deref(), Some("hello"));
+//!
+//! // Any command there is, a reply that borrows from what was received.
+//! let reply = client.execute(Command::new("HKEYS").arg("user:7")).await?;
+//! let fields: Vec<&str> = reply.parse()?;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Commands
+//!
+//! [`commands`] has the commands of the common families as methods, on clients, pipelines, dedicated connections and
+//! transactions alike. [`Command`] builds any other, [`Pipeline`] sends several at once, [`Script`] calls scripts by their
+//! digest, and [`Client::scan`] and its kin are streams. [`CommandInfo`] tells what is known of a command: whether it only
+//! reads, may be repeated, may block, and where its keys are.
 //!
 //! # What it promises
 //!
