@@ -44,6 +44,8 @@ pub(super) struct Behaviour {
     connection_age_max: Option<Duration>,
     warm_spare: bool,
     client_info: bool,
+    busy_poll: Duration,
+    driver_thread: bool,
     pub(super) provider: Option<Provider>,
 }
 
@@ -62,6 +64,8 @@ impl Default for Behaviour {
             connection_age_max: None,
             warm_spare: false,
             client_info: true,
+            busy_poll: Duration::ZERO,
+            driver_thread: false,
             provider: None,
         }
     }
@@ -139,6 +143,36 @@ impl Config {
     pub fn with_client_info(mut self, client_info: bool) -> Self {
         self.behaviour.client_info = client_info;
         self
+    }
+
+    /// Sets for how long whoever receives asks again and again, instead of sleeping, while something is under way and
+    /// nothing moves. The default, zero, is to sleep at once.
+    ///
+    /// A sleeping processor takes tens of microseconds to wake up on many machines, virtual ones first of all. Asking
+    /// saves that and costs the processor's time instead: up to this long a request. Other tasks of the runtime run in
+    /// between, each asking again after they had their turn. Some 50 to 200 µs are of use; a second at most is taken.
+    pub fn with_busy_poll(mut self, time: Duration) -> Self {
+        self.behaviour.busy_poll = time.min(Duration::from_secs(1));
+        self
+    }
+
+    /// Sets whether each connection is driven by a thread of its own, whose runtime does nothing else. By default it is
+    /// driven in the runtime that it is established in.
+    ///
+    /// Deadlines are then kept and replies received whatever else the program's runtime does, and connecting takes no
+    /// runtime at all. A request costs a hop from thread to thread in each direction; together with
+    /// [`with_busy_poll`](Self::with_busy_poll) that thread need not be woken for it.
+    pub fn with_driver_thread(mut self, thread: bool) -> Self {
+        self.behaviour.driver_thread = thread;
+        self
+    }
+
+    pub(crate) fn busy_poll(&self) -> Duration {
+        self.behaviour.busy_poll
+    }
+
+    pub(crate) fn driver_thread(&self) -> bool {
+        self.behaviour.driver_thread
     }
 
     pub(crate) fn connection_age_max(&self) -> Option<Duration> {

@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::{
     Connection, Receiver,
     dial::{Established, establish},
+    let_others_run,
     wire::{Received, Sent, Wire},
 };
 use crate::{
@@ -115,6 +116,7 @@ pub(super) async fn drive(connection: &Connection, established: Established) -> 
                 clock: Clock::new(),
                 alarm: Alarm::new(),
                 awaited: 0,
+                asks_until: None,
                 last_words: None,
             };
             poll_fn(|cx| driver.poll(cx)).await
@@ -189,15 +191,6 @@ impl Clock {
     }
 }
 
-/// Has this task polled again after those that can run now.
-fn let_others_run<T>(cx: &mut Context<'_>) -> Poll<T> {
-    let turn = pin!(tokio::task::yield_now());
-    if turn.poll(cx).is_ready() {
-        cx.waker().wake_by_ref();
-    }
-    Poll::Pending
-}
-
 struct Driver<'a> {
     connection: &'a Connection,
     wire: &'a Wire,
@@ -206,6 +199,8 @@ struct Driver<'a> {
     alarm: Alarm,
     /// How many tasks were on their way back when the driver let them go first.
     awaited: usize,
+    /// Until when the driver asks again instead of sleeping.
+    asks_until: Option<Instant>,
     /// Since sending failed: until when the peer's end is waited for.
     last_words: Option<Pin<Box<Sleep>>>,
 }
@@ -231,7 +226,8 @@ impl Driver<'_> {
                 false => self.wire.send(cx, self.connection),
             };
             match sent {
-                Sent::Nothing | Sent::All | Sent::Blocked => {}
+                Sent::Nothing | Sent::Blocked => {}
+                Sent::All => self.asks_until = None,
                 Sent::Part | Sent::Failed => busy = true,
             }
             if let Some(error) = self.last_words(cx) {
@@ -239,6 +235,7 @@ impl Driver<'_> {
             }
             self.clock.keep_deadlines(cx, self.connection);
             if busy {
+                self.asks_until = None;
                 continue;
             }
             let mut state = self.connection.state();
@@ -258,10 +255,24 @@ impl Driver<'_> {
             if std::mem::take(&mut state.missed) || state.needs_timer() {
                 continue;
             }
+            if receives && state.session.is_busy() && self.asks_again() {
+                drop(state);
+                return let_others_run(cx);
+            }
             state.driver = Some(cx.waker().clone());
             return Poll::Pending;
         }
         let_others_run(cx)
+    }
+
+    /// Whether what is under way is to be asked for again soon, since something moved not long ago.
+    fn asks_again(&mut self) -> bool {
+        let busy_poll = self.connection.busy_poll;
+        if busy_poll.is_zero() {
+            return false;
+        }
+        let now = Instant::now();
+        now < *self.asks_until.get_or_insert(now + busy_poll)
     }
 
     /// At the start of a turn: forgets the tasks that were to come back for their replies in the last one, if none did.

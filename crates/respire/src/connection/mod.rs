@@ -34,6 +34,7 @@ use crate::{
 
 mod dial;
 mod driver;
+mod host;
 #[cfg(test)]
 mod interleaving;
 #[cfg(test)]
@@ -43,11 +44,15 @@ mod tests;
 mod wire;
 
 pub(crate) use dial::{Established, establish};
+use host::Host;
 use wire::{Received, Sent, Wire};
 
 /// After so many requests in a row that found nothing under way, one that does is sent and received by its caller. The
 /// first of a wave of requests is alone as well, but only for a moment, and must not cost the others a write of its own.
 const ALONE_STREAK: u32 = 4;
+
+/// From so many tasks on that were woken together, one more write for the first half of them is worth its cost.
+const HALVED_WAVE_MIN: usize = 32;
 
 /// A connection that ends sooner than this and has answered nothing counts as a failed attempt.
 const EARLY: std::time::Duration = std::time::Duration::from_secs(1);
@@ -56,6 +61,10 @@ const EARLY: std::time::Duration = std::time::Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Connection {
     id: ConnectionId,
+    /// For how long the receiver asks again instead of sleeping while something is under way.
+    busy_poll: Duration,
+    /// Whether a request that is alone may be sent and received by its own caller.
+    callers_drive: bool,
     /// Held for moments, never across an await, and never while a task is woken. Locked after the wire's locks.
     state: Mutex<State>,
     /// There once the handshake is done.
@@ -79,6 +88,8 @@ struct State {
     /// How many tasks were woken for their replies and have not come for them yet. Each may submit its next request
     /// when it does, so what they leave behind is sent together. The driver looks after it however long they take.
     returning: usize,
+    /// How many there were when the last of them was woken.
+    wave: usize,
     /// How many requests in a row found nothing under way.
     alone_streak: u32,
     protocol: Option<Protocol>,
@@ -120,6 +131,15 @@ impl State {
         if self.returning == 0 && self.session.has_outgoing() { self.rouse() } else { None }
     }
 
+    /// Whether half of the tasks that were woken together have submitted again, while the server has nothing to do. What
+    /// they have submitted is then sent at once: from there on the server works on one half while tasks work on the
+    /// other.
+    fn is_half_a_wave(&self) -> bool {
+        self.returning > 0
+            && self.wave >= HALVED_WAVE_MIN
+            && self.session.unsent_while_idle() == self.wave / 2
+    }
+
     /// The driver is to receive from now on.
     #[must_use]
     fn receive_by_driver(&mut self) -> Option<Waker> {
@@ -143,31 +163,37 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime, where the driver is not to have a thread of its own; and where that cannot be had.
     pub(crate) fn start(
         config: Arc<Config>,
         sink: Arc<dyn PushSink>,
         totals: Arc<Totals>,
         not_before: Option<Instant>,
     ) -> Result<Arc<Self>, Error> {
-        let runtime = tokio::runtime::Handle::try_current()
-            .map_err(|_| Error::usage("a client needs a tokio runtime to connect in".to_owned()))?;
+        let host = Host::of(&config)?;
         let (commands, bytes) = config.in_flight_max();
         let bounds = Bounds { commands, bytes, stall: config.command_timeout() };
-        let connection = Arc::new(Self::new(bounds));
+        let connection = Arc::new(Self {
+            busy_poll: config.busy_poll(),
+            // What a thread of its own drives, a caller's would only disturb.
+            callers_drive: !config.driver_thread(),
+            ..Self::new(bounds)
+        });
         {
             let session = &mut connection.state().session;
             session.attach(connection.id, sink);
             session.recorder().sample(config.latency_sampling());
             session.recorder().bequeath(totals);
         }
-        runtime.spawn(driver::run(driver::Guard(Arc::clone(&connection)), config, not_before));
+        host.run(driver::run(driver::Guard(Arc::clone(&connection)), config, not_before))?;
         Ok(connection)
     }
 
     fn new(bounds: Bounds) -> Self {
         Self {
             id: ConnectionId::next(),
+            busy_poll: Duration::ZERO,
+            callers_drive: true,
             state: Mutex::new(State {
                 session: Session::new(bounds, Instant::now()),
                 driver: None,
@@ -177,6 +203,7 @@ impl Connection {
                 sending: false,
                 send_failed: None,
                 returning: 0,
+                wave: 0,
                 alone_streak: 0,
                 protocol: None,
                 awaiting_open: Vec::new(),
@@ -272,14 +299,12 @@ impl Connection {
         }
         let alone = state.session.is_alone(id);
         state.alone_streak = if alone { state.alone_streak.saturating_add(1) } else { 0 };
-        let by_caller = alone
-            && state.alone_streak > ALONE_STREAK
-            && !state.sending
-            && state.send_failed.is_none()
-            && !state.session.is_urgent()
-            && self.wire.get().is_some();
+        let may_send = !state.sending && state.send_failed.is_none() && self.wire.get().is_some();
+        let by_caller =
+            alone && may_send && state.alone_streak > ALONE_STREAK && !state.session.is_urgent();
+        let sends = by_caller || self.callers_drive && may_send && state.is_half_a_wave();
+        state.sending |= sends;
         let driver = if by_caller {
-            state.sending = true;
             let was = std::mem::replace(&mut state.receiver, Receiver::Caller(id));
             // A driver that slept as the receiver has no timer to take the role back by.
             let rouse = was == Receiver::Driver || state.needs_timer();
@@ -292,18 +317,18 @@ impl Connection {
         drop(state);
         // Whom a caller leaves the receiving to has the time that the request is under way.
         let driver = match driver {
-            Some(driver) if !by_caller => {
+            Some(driver) if !sends => {
                 driver.wake();
                 None
             }
             driver => driver,
         };
         let next = match waker {
-            _ if by_caller => Next::Send,
+            _ if sends => Next::Send,
             Some(_) => Next::Sleep,
             None => Next::Look,
         };
-        Ok(Pending { connection: self, id: Some(id), next, driver })
+        Ok(Pending { connection: self, id: Some(id), next, driver, asks_until: None })
     }
 
     /// Waits until the handshake is done, and says how it went.
@@ -403,6 +428,15 @@ impl Connection {
     }
 }
 
+/// Has this task polled again after those that can run now.
+fn let_others_run<T>(cx: &mut Context<'_>) -> Poll<T> {
+    let turn = std::pin::pin!(tokio::task::yield_now());
+    if turn.poll(cx).is_ready() {
+        cx.waker().wake_by_ref();
+    }
+    Poll::Pending
+}
+
 /// Keeps one entry a task, so that a future that is polled often does not grow the list.
 fn register(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
     if !wakers.iter().any(|known| known.will_wake(cx.waker())) {
@@ -419,6 +453,8 @@ pub(crate) struct Pending {
     next: Next,
     /// To be woken once the request is sent.
     driver: Option<Waker>,
+    /// Until when the task asks for the reply again instead of sleeping, since it has begun to.
+    asks_until: Option<Instant>,
 }
 
 /// What a request's future does when it is polled next.
@@ -467,6 +503,19 @@ impl Pending {
         Ok(outcome)
     }
 
+    /// Nothing has arrived: the task sleeps, or is to be polled again soon.
+    fn asks_again<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        let busy_poll = self.connection.busy_poll;
+        if busy_poll.is_zero() {
+            return Poll::Pending;
+        }
+        let now = Instant::now();
+        if now < *self.asks_until.get_or_insert(now + busy_poll) {
+            return let_others_run(cx);
+        }
+        Poll::Pending
+    }
+
     /// If the request's task is the receiver, it is no longer.
     fn give_up_receiving(&self, state: &mut State, id: RequestId) -> Option<Waker> {
         if state.receiver != Receiver::Caller(id) {
@@ -503,7 +552,8 @@ impl Future for Pending {
                 return Poll::Pending;
             };
             match wire.receive_as_caller(cx, connection, id) {
-                Received::NotOurs | Received::Nothing => return Poll::Pending,
+                Received::NotOurs => return Poll::Pending,
+                Received::Nothing => return self.asks_again(cx),
                 Received::Some => {}
                 Received::End(error) => connection.fail(&connection.end(error)),
             }

@@ -337,6 +337,7 @@ impl Receiving {
         state.session.take_woken(&mut self.woken);
         if caller.is_none() && self.woken.len() >= WAVE_MIN {
             state.returning += self.woken.len();
+            state.wave = state.returning;
         }
         drop(state);
         self.woken.drain(..).for_each(Waker::wake);

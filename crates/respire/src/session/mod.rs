@@ -401,6 +401,14 @@ impl Session {
         self.order.len() == 1 && self.order[0] == id.0
     }
 
+    /// How many requests have not been offered to the transport, if that is all of them.
+    pub(crate) fn unsent_while_idle(&self) -> usize {
+        match self.order.front().map(|&key| &self.requests[key].place) {
+            Some(Place::InFlight { start }) if *start >= self.offered => self.order.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether requests are under way.
     pub(crate) fn is_busy(&self) -> bool {
         !self.order.is_empty()
