@@ -4,7 +4,10 @@
 //! another request shows at once, and afterwards the server shows what became of each write: an `INCR` that was
 //! carried out twice has left a 2, one that was never sent must have left nothing.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use respire::{Client, Command, Error, Pipeline, Reply, SendState};
@@ -74,6 +77,9 @@ pub struct Ledger {
     pub dropped: usize,
     /// By how much requests that ended after their deadline did.
     pub overshoots: Vec<Duration>,
+    /// By how much plain timers of the same length were late on the same runtime meanwhile: what the machine and the runtime
+    /// make of a deadline, without a client.
+    pub timers: Vec<Duration>,
 }
 
 impl Load {
@@ -88,11 +94,25 @@ impl Load {
         for task in 0..self.tasks {
             tasks.spawn(Worker::new(self.clone(), task, client.clone()).run());
         }
+        let late = Arc::new(Mutex::new(Vec::new()));
+        let timers = tokio::spawn(watch_timers(self.timeout, Arc::clone(&late)));
         let mut ledger = Ledger { name: self.name.clone(), ..Ledger::default() };
         while let Some(part) = tasks.join_next().await {
             ledger.add(part.expect("a task of the load"));
         }
+        timers.abort();
+        ledger.timers = std::mem::take(&mut *late.lock().expect("nothing panics under it"));
         ledger
+    }
+}
+
+/// Sleeps as long as a request may take, again and again, and notes by how much it was late.
+async fn watch_timers(length: Duration, late: Arc<Mutex<Vec<Duration>>>) {
+    loop {
+        let start = Instant::now();
+        tokio::time::sleep(length).await;
+        let by = start.elapsed().saturating_sub(length);
+        late.lock().expect("nothing panics under it").push(by);
     }
 }
 
@@ -311,29 +331,20 @@ impl Ledger {
         self.unknown += other.unknown;
         self.dropped += other.dropped;
         self.overshoots.extend(other.overshoots);
+        self.timers.extend(other.timers);
     }
 
     /// The counts and the distribution of overshoots, in one line.
     #[must_use]
     pub fn summary(&self) -> String {
-        let mut late = self.overshoots.clone();
-        late.sort_unstable();
-        let at = |share: f64| {
-            let at = ((late.len() as f64 * share) as usize).min(late.len().saturating_sub(1));
-            late.get(at).map_or(0.0, |late| late.as_secs_f64() * 1e3)
-        };
         format!(
-            "{} answered, {} not done, {} unknown, {} dropped; {} at or after their deadline, by (ms) \
-             p50 {:.2} p90 {:.2} p99 {:.2} max {:.2}",
+            "{} answered, {} not done, {} unknown, {} dropped; late by (ms): requests {}; plain timers {}",
             self.answered,
             self.not_done,
             self.unknown,
             self.dropped,
-            late.len(),
-            at(0.5),
-            at(0.9),
-            at(0.99),
-            at(1.0),
+            distribution(&self.overshoots),
+            distribution(&self.timers),
         )
     }
 
@@ -348,6 +359,17 @@ impl Ledger {
     fn nonce(&self, write: &Write) -> String {
         nonce(&self.name, write.task, write.number)
     }
+}
+
+fn distribution(late: &[Duration]) -> String {
+    let mut late = late.to_vec();
+    late.sort_unstable();
+    let at = |share: f64| {
+        let at = ((late.len() as f64 * share) as usize).min(late.len().saturating_sub(1));
+        late.get(at).map_or(0.0, |late| late.as_secs_f64() * 1e3)
+    };
+    let [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1.0].map(at);
+    format!("{} of p50 {p50:.2} p90 {p90:.2} p99 {p99:.2} max {max:.2}", late.len())
 }
 
 fn nonce(name: &str, task: usize, number: usize) -> String {
