@@ -27,7 +27,8 @@ fn ways() -> Vec<(String, LocalServer, Config)> {
 /// Lone requests, and then many tasks at once: each gets its own reply.
 async fn exchange(client: &Client, name: &str) {
     for value in 0..200_u32 {
-        let echoed: u32 = client.query(Command::new("ECHO").arg(value)).await.unwrap();
+        let echoed: u32 =
+            client.query(Command::new("ECHO").arg(value)).await.expect("the server is up");
         assert_eq!(echoed, value, "{name}");
     }
     let mut tasks = tokio::task::JoinSet::new();
