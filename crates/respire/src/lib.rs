@@ -55,6 +55,7 @@
 //!
 //! A [`Client`] needs a tokio runtime with its I/O and time drivers enabled.
 
+pub mod blocking;
 pub mod cache;
 mod client;
 mod command;

@@ -99,7 +99,8 @@ impl Link {
 
     fn start(&self, not_before: Option<Instant>) -> Result<Arc<Connection>, Error> {
         let Self { config, sink, totals, .. } = self;
-        Connection::start(Arc::clone(config), Arc::clone(sink), Arc::clone(totals), not_before)
+        let (sink, totals) = (Arc::clone(sink), Arc::clone(totals));
+        Connection::start(Arc::clone(config), sink, totals, config.checks(), not_before)
     }
 
     /// The present connection as it is: it may take no requests any more.

@@ -18,6 +18,7 @@ use crate::{
     error::{Error, SendState},
     session::{
         Replies,
+        fence::Checks,
         push::{ConnectionId, PushSink},
     },
     stats::{Stats, Totals},
@@ -164,6 +165,8 @@ impl PoolState {
             Arc::clone(config),
             Arc::new(Unheard),
             Arc::clone(totals),
+            // A PING of ours between the commands of a transaction would be one of them.
+            Checks::default(),
             not_before,
         )?;
         self.backoff.attempt();

@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use super::{Config, credentials::Provider};
-use crate::client::RetryPolicy;
+use crate::{client::RetryPolicy, session::fence::Checks};
 
 /// What a request does when the last attempt to connect has failed and it is too soon for the next one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub(super) struct Behaviour {
     bulk_connections: usize,
     dedicated_max: usize,
     latency_sampling: Option<NonZeroU32>,
+    health_check: Option<Duration>,
+    check_after_timeout: bool,
     connection_age_max: Option<Duration>,
     warm_spare: bool,
     client_info: bool,
@@ -61,6 +63,9 @@ impl Default for Behaviour {
             bulk_connections: 1,
             dedicated_max: 64,
             latency_sampling: LATENCY_SAMPLING,
+            // As long as a dead peer takes to be noticed by probes of TCP.
+            health_check: Some(Duration::from_secs(30)),
+            check_after_timeout: true,
             connection_age_max: None,
             warm_spare: false,
             client_info: true,
@@ -120,6 +125,32 @@ impl Config {
         // What a semaphore can count.
         self.behaviour.dedicated_max = connections.clamp(1, 1 << 20);
         self
+    }
+
+    /// Sets how often each shared connection is checked, whether idle or not: 30 s by default, or up to a fifth sooner, at
+    /// random; `None` is never.
+    ///
+    /// A check is a `PING` with a number of its own. Nothing answered within the command timeout, or 5 s where there is none, means
+    /// that the connection is lost. Another answer means that replies have shifted, which no later check could put right:
+    /// the connection is closed, and the requests on it end with an error of which
+    /// [`is_protocol`](crate::Error::is_protocol) is true.
+    pub fn with_health_check(mut self, period: Option<Duration>) -> Self {
+        self.behaviour.health_check = period;
+        self
+    }
+
+    /// Sets whether a shared connection is checked as well when a request on it has timed out, which is when replies may
+    /// be left out by what is between us and the server. It is by default.
+    pub fn with_check_after_timeout(mut self, check: bool) -> Self {
+        self.behaviour.check_after_timeout = check;
+        self
+    }
+
+    pub(crate) fn checks(&self) -> Checks {
+        Checks {
+            after_timeout: self.behaviour.check_after_timeout,
+            period: self.behaviour.health_check,
+        }
     }
 
     /// Sets how long a connection is used before it is replaced, so that a name that leads elsewhere by now, or a proxy that

@@ -252,7 +252,8 @@ impl Driver<'_> {
                 drop(state);
                 return let_others_run(cx);
             }
-            if std::mem::take(&mut state.missed) || state.needs_timer() {
+            let missed = std::mem::take(&mut state.missed);
+            if state.session.take_raised() || missed || state.needs_timer() {
                 continue;
             }
             if receives && state.session.is_busy() && self.asks_again() {

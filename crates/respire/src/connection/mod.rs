@@ -27,6 +27,7 @@ use crate::{
     lock::lock,
     session::{
         Bounds, Replies, RequestId, Session,
+        fence::Checks,
         push::{ConnectionId, PushSink},
     },
     stats::{Stats, Totals},
@@ -168,6 +169,7 @@ impl Connection {
         config: Arc<Config>,
         sink: Arc<dyn PushSink>,
         totals: Arc<Totals>,
+        checks: Checks,
         not_before: Option<Instant>,
     ) -> Result<Arc<Self>, Error> {
         let host = Host::of(&config)?;
@@ -182,6 +184,7 @@ impl Connection {
         {
             let session = &mut connection.state().session;
             session.attach(connection.id, sink);
+            session.check(checks);
             session.recorder().sample(config.latency_sampling());
             session.recorder().bequeath(totals);
         }

@@ -27,6 +27,7 @@ use crate::{
     },
 };
 
+pub(crate) mod fence;
 pub(crate) mod handshake;
 pub(crate) mod outgoing;
 pub(crate) mod push;
@@ -35,6 +36,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+use fence::{Checks, Fences};
 use outgoing::Outgoing;
 use push::{ConnectionId, PushSink};
 
@@ -95,6 +97,7 @@ pub(crate) struct Session {
     woken: Vec<Waker>,
     /// Who takes the pushes, and as whose.
     sink: Option<(ConnectionId, Arc<dyn PushSink>)>,
+    fences: Fences,
     answered: u64,
     given_up: bool,
     recorder: Recorder,
@@ -198,6 +201,7 @@ impl Session {
             next_check: None,
             woken: Vec::new(),
             sink: None,
+            fences: Fences::default(),
             answered: 0,
             given_up: false,
             recorder: Recorder::new(),
@@ -208,6 +212,11 @@ impl Session {
     /// Has the pushes handed to a sink, from now on.
     pub(crate) fn attach(&mut self, id: ConnectionId, sink: Arc<dyn PushSink>) {
         self.sink = Some((id, sink));
+    }
+
+    /// Has it checked that replies belong to their requests, from the opening on. To be called before.
+    pub(crate) fn check(&mut self, checks: Checks) {
+        self.fences = Fences::new(checks);
     }
 
     /// Whether pushes must be received as soon as they arrive.
@@ -231,6 +240,8 @@ impl Session {
             self.phase = Phase::Open;
             self.progress = now;
             self.admit_waiting();
+            let check = self.fences.schedule(now);
+            self.next_check = [self.next_check, check].into_iter().flatten().min();
         }
     }
 
@@ -476,6 +487,12 @@ impl Session {
         if self.offered <= start {
             return Err(unasked(&frame));
         }
+        if !self.fences.admits(key, &frame) {
+            return Err(Error::protocol(
+                "its replies do not belong to the requests any more",
+                None,
+            ));
+        }
         self.progress = now;
         request.outstanding -= 1;
         if request.awaited && request.outcome.is_none() {
@@ -530,13 +547,49 @@ impl Session {
                 next = Some(next.map_or(deadline, |next| next.min(deadline)));
             }
         }
+        let mut late = false;
         for key in overdue {
+            late |= matches!(self.requests[key].place, Place::InFlight { .. });
             self.time_out(key);
         }
         self.admit_waiting();
+        if self.fences.is_wanted(late, now) {
+            self.raise_fence(now);
+        }
         let stall = self.check_stall(now);
-        self.next_check = [next, stall].into_iter().flatten().min();
+        self.next_check = [next, stall, self.fences.next(now)].into_iter().flatten().min();
         self.next_check
+    }
+
+    /// Puts a fence at the end of the order. It is small, and waits for no room.
+    fn raise_fence(&mut self, now: Instant) {
+        let Phase::Open = self.phase else { return };
+        let number = rand::random();
+        let packet = fence::packet(number);
+        if self.order.is_empty() {
+            self.progress = now;
+        }
+        let place = self.enter(&packet, None);
+        let key = self.requests.insert(Request {
+            place,
+            awaited: false,
+            outcome: None,
+            deadline: now.checked_add(self.bounds.stall.unwrap_or(fence::TIMEOUT)),
+            waker: None,
+            outstanding: packet.replies,
+            replies: Replies::None,
+            bytes: packet.len(),
+            commands: packet.replies,
+            sample: None,
+        });
+        self.order.push_back(key);
+        self.fences.raise(key, number);
+        self.fences.schedule(now);
+    }
+
+    /// Whether [`handle_deadlines`](Self::handle_deadlines) has left something to send.
+    pub(crate) fn take_raised(&mut self) -> bool {
+        self.fences.take_raised()
     }
 
     fn time_out(&mut self, key: usize) {
@@ -564,9 +617,13 @@ impl Session {
     /// One slow answer under a short deadline is no sign of a lost connection: giving it up for that would mean to dial
     /// under load, when it helps least.
     fn check_stall(&mut self, now: Instant) -> Option<Instant> {
-        let stall = self.bounds.stall?;
-        let oldest = &self.requests[*self.order.front()?];
-        let deadline = oldest.deadline?;
+        let oldest = *self.order.front()?;
+        let deadline = self.requests[oldest].deadline?;
+        // Where a command may take for ever, a fence may not.
+        let stall = match self.fences.is_fence(oldest) {
+            true => self.bounds.stall.unwrap_or(fence::TIMEOUT),
+            false => self.bounds.stall?,
+        };
         let lost = self.progress.checked_add(stall)?.max(deadline);
         if now < lost {
             return Some(lost);
@@ -648,6 +705,7 @@ impl Session {
 
     /// The request has left the order. An outcome that it has already stands.
     fn leave_order(&mut self, key: usize, outcome: Result<(), Error>) {
+        self.fences.left(key);
         let request = &mut self.requests[key];
         self.commands_in_flight -= request.commands;
         self.bytes_in_flight -= request.bytes;

@@ -457,3 +457,160 @@ fn the_sink_is_told_as_soon_as_pushes_cannot_be_relied_on() {
         assert_eq!(notes.texts(), ["end"]);
     }
 }
+
+/// A session that is open and checked, and the instant of its opening.
+fn checked(period: Option<Duration>, stall: Option<Duration>) -> (Session, Instant) {
+    let now = Instant::now();
+    let mut session = Session::new(Bounds { commands: 100, bytes: 1 << 20, stall }, now);
+    session.check(fence::Checks { after_timeout: true, period });
+    session.open(now);
+    (session, now)
+}
+
+/// What the session has to send, as sent.
+fn sent(session: &mut Session) -> String {
+    let mut outgoing = Outgoing::default();
+    let mut bytes = Vec::new();
+    while session.begin_send(&mut outgoing) {
+        let mut slices = [std::io::IoSlice::new(&[]); 4];
+        let count = outgoing.slices(&mut slices);
+        let taken: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+        slices[..count].iter().for_each(|slice| bytes.extend_from_slice(slice));
+        outgoing.advance(taken);
+        session.end_send(taken);
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+/// The number in the only `PING` there is to send.
+fn fence_number(session: &mut Session) -> String {
+    let bytes = sent(session);
+    let words: Vec<&str> = bytes.split("\r\n").collect();
+    assert_eq!((words[0], words[2]), ("*2", "PING"), "{bytes:?}");
+    words[4].to_owned()
+}
+
+fn frame_of(wire: &str) -> Frame {
+    let mut received = bytes::BytesMut::from(wire);
+    respire_codec::Decoder::default().decode(&mut received).unwrap().unwrap()
+}
+
+fn bulk(text: &str) -> Frame {
+    frame_of(&format!("${}\r\n{text}\r\n", text.len()))
+}
+
+#[test]
+fn a_timeout_is_followed_by_one_fence_which_passes_if_replies_are_in_order() {
+    let (mut session, now) = checked(None, None);
+    let deadline = now + Duration::from_millis(10);
+    let get = || crate::Command::new("GET").arg("k").into_packet().unwrap();
+    for _ in 0..3 {
+        session.submit(&get(), Some(deadline), now).unwrap();
+    }
+    assert_eq!(sent(&mut session).matches("GET").count(), 3);
+    assert!(!session.take_raised());
+    session.handle_deadlines(deadline);
+    assert!(session.take_raised());
+    let number = fence_number(&mut session);
+    // Others behind it, one of which times out while the fence is under way.
+    let late = session.submit(&get(), Some(deadline + Duration::from_millis(1)), deadline).unwrap();
+    let kept = session.submit(&get(), None, deadline).unwrap();
+    sent(&mut session);
+    session.handle_deadlines(deadline + Duration::from_millis(1));
+    assert!(!session.take_raised(), "one at a time");
+    for _ in 0..3 {
+        session.handle_frame(frame_of("+late\r\n"), deadline).unwrap();
+    }
+    session.handle_frame(bulk(&number), deadline).unwrap();
+    session.handle_frame(frame_of("+late\r\n"), deadline).unwrap();
+    session.handle_frame(frame_of("+kept\r\n"), deadline).unwrap();
+    let Poll::Ready(Ok(replies)) = session.poll_outcome(kept, Waker::noop()) else {
+        panic!("it is answered")
+    };
+    assert_eq!(replies.into_one().unwrap().parse::<&str>().unwrap(), "kept");
+    assert!(matches!(session.poll_outcome(late, Waker::noop()), Poll::Ready(Err(_))));
+    assert!(!session.is_busy());
+}
+
+#[test]
+fn a_fence_with_anothers_reply_ends_the_session_before_a_later_request_gets_a_wrong_one() {
+    for wrong in ["+late\r\n", ":7\r\n", "-WRONGTYPE no\r\n", "_\r\n", "*0\r\n"] {
+        let (mut session, now) = checked(None, None);
+        let deadline = now + Duration::from_millis(10);
+        let get = crate::Command::new("GET").arg("k").into_packet().unwrap();
+        session.submit(&get, Some(deadline), now).unwrap();
+        sent(&mut session);
+        session.handle_deadlines(deadline);
+        let number = fence_number(&mut session);
+        let next = session.submit(&get, None, deadline).unwrap();
+        sent(&mut session);
+        // One reply too many came for the first request.
+        session.handle_frame(frame_of("+late\r\n"), deadline).unwrap();
+        let error = session.handle_frame(frame_of(wrong), deadline).unwrap_err();
+        assert!(error.is_protocol(), "{error:?}");
+        assert!(session.poll_outcome(next, Waker::noop()).is_pending());
+        session.fail(&error);
+        let Poll::Ready(Err(error)) = session.poll_outcome(next, Waker::noop()) else {
+            panic!("it has failed")
+        };
+        assert_eq!(error.send_state(), SendState::MaybeSent);
+        assert!(!format!("{error:?}").contains(&number));
+    }
+}
+
+#[test]
+fn a_server_that_may_not_answer_a_ping_is_in_order() {
+    for refusal in ["-NOPERM no\r\n", "-LOADING not now\r\n", "-BUSY a script runs\r\n"] {
+        let (mut session, now) = checked(Some(Duration::from_secs(10)), None);
+        let due = session.next_check().unwrap();
+        assert!((8..=10).contains(&due.duration_since(now).as_secs()), "a fifth sooner at most");
+        session.handle_deadlines(due);
+        fence_number(&mut session);
+        session.handle_frame(frame_of(refusal), due).unwrap();
+        assert!(session.accepts() && !session.is_busy());
+    }
+}
+
+#[test]
+fn an_idle_session_is_checked_each_period_and_given_up_when_nothing_comes() {
+    for stall in [None, Some(Duration::from_secs(2))] {
+        let (mut session, _) = checked(Some(Duration::from_secs(10)), stall);
+        let mut due = session.next_check().unwrap();
+        for _ in 0..5 {
+            assert_eq!(session.handle_deadlines(due - Duration::from_millis(1)), Some(due));
+            session.handle_deadlines(due);
+            let number = fence_number(&mut session);
+            let answered = due + Duration::from_millis(1);
+            session.handle_frame(bulk(&number), answered).unwrap();
+            let next = session.handle_deadlines(session.next_check().unwrap()).unwrap();
+            assert!(next > due + Duration::from_secs(7));
+            due = next;
+        }
+        let mut now = due;
+        session.handle_deadlines(now);
+        fence_number(&mut session);
+        // Nothing is answered any more; time passes from check to check.
+        for _ in 0..10 {
+            if !session.accepts() {
+                break;
+            }
+            now = session.next_check().expect("it is looked at again");
+            session.handle_deadlines(now);
+        }
+        assert!(session.is_given_up() && session.is_finished(), "{stall:?}");
+        assert!(now.duration_since(due) <= Duration::from_secs(11), "{stall:?}");
+    }
+}
+
+#[test]
+fn a_session_without_checks_sends_nothing_of_its_own() {
+    let now = Instant::now();
+    let mut session = Session::new(Bounds { commands: 10, bytes: 1000, stall: None }, now);
+    session.open(now);
+    assert_eq!(session.next_check(), None);
+    let get = crate::Command::new("GET").arg("k").into_packet().unwrap();
+    session.submit(&get, Some(now), now).unwrap();
+    sent(&mut session);
+    session.handle_deadlines(now);
+    assert_eq!(sent(&mut session), "");
+}
