@@ -50,7 +50,16 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// Listens on a free port of the loopback, and connects each who comes with `target`.
+    ///
+    /// # Errors
+    ///
+    /// The target is reached in another way than by TCP or a Unix socket, or the system refuses a
+    /// port, a thread or the like.
     pub(crate) fn start(target: Address, delay: Delay, seed: u64) -> io::Result<Self> {
+        if !matches!(target, Address::Tcp { .. } | Address::Unix(_)) {
+            let reason = "only TCP and Unix sockets can be delayed";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+        }
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
