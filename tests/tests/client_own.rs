@@ -287,6 +287,55 @@ async fn a_future_of_a_connection_of_ones_own_may_be_dropped_after_any_poll() {
     .await;
 }
 
+/// Polls a future so many times, with turns for others in between, and drops it.
+async fn polled<F: Future>(future: F, polls: usize) {
+    let mut future = Box::pin(future);
+    for _ in 0..polls {
+        let poll = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready()));
+        if poll.await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+}
+
+#[tokio::test]
+async fn futures_that_are_dropped_after_any_poll_leak_no_connection() {
+    for flavour in Flavour::ALL {
+        let server = LocalServer::start(flavour).unwrap();
+        let config: Config = server.url().parse().unwrap();
+        let config = config.with_dedicated_max(2).with_command_timeout(Some(HUNG));
+        let client = in_time(Client::with_config(config)).await.unwrap();
+        for polls in 0..12 {
+            polled(client.execute(command(&["BLPOP", "none", "0"])), polls).await;
+            polled(client.dedicated(), polls).await;
+            let attempt = client.transaction(["k"], |mut transaction| async move {
+                transaction.execute(command(&["GET", "k"])).await?;
+                let mut commands = Pipeline::new();
+                commands.command(&["INCR", "k"]);
+                transaction.commit::<(u32,)>(commands).await
+            });
+            polled(attempt, polls).await;
+            let mut atomic = Pipeline::atomic();
+            atomic.command(&["ECHO", "a"]).command(&["ECHO", "b"]);
+            polled(client.pipeline(&mut atomic), polls).await;
+            // Both connections can be had, and each reply is its own.
+            let (mut one, mut other) = (
+                in_time(client.dedicated()).await.unwrap(),
+                in_time(client.dedicated()).await.unwrap(),
+            );
+            for own in [&mut one, &mut other] {
+                let nonce = format!("after {polls}");
+                let echoed: String =
+                    in_time(own.query(Command::new("ECHO").arg(&nonce))).await.unwrap();
+                assert_eq!(echoed, nonce, "{flavour:?}");
+            }
+        }
+        connections(&client, 3).await;
+        blocked(&client, 0).await;
+    }
+}
+
 async fn sell(client: &Client, sold: &AtomicUsize) -> Result<bool, Error> {
     client
         .transaction(["stock"], |mut transaction| async move {
