@@ -99,10 +99,11 @@ async fn the_server_phase_has_the_time_that_the_server_took() {
     let server = server.start().unwrap();
     let config: Config = server.url().parse().unwrap();
     let client = Client::with_config(config.with_latency_sampling(1)).await.unwrap();
-    client.execute(Command::new("DEBUG").arg("SLEEP").arg("0.2")).await.unwrap();
+    client.execute(Command::new("DEBUG").arg("SLEEP").arg("1")).await.unwrap();
     let phases = client.stats().phases;
-    assert!(phases.server.quantile(0.5).unwrap() >= Duration::from_millis(195), "{phases:?}");
-    assert!(phases.total.mean().unwrap() >= Duration::from_millis(200), "{phases:?}");
+    assert!(phases.total.mean().unwrap() >= Duration::from_secs(1), "{phases:?}");
+    // The rest of it may be a busy machine's, which does not let us see that the request is sent.
+    assert!(phases.server.mean().unwrap() >= Duration::from_millis(500), "{phases:?}");
 }
 
 #[tokio::test]

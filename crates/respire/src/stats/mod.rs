@@ -22,6 +22,8 @@ pub use histogram::Latencies;
 /// handles. A request is one call: a
 /// pipeline is one, and each attempt of one that is sent again is another.
 ///
+/// What a client sends for itself, to check a connection, counts in bytes and calls and is no request.
+///
 /// `requests` is the sum of `answered`, `timed_out`, `abandoned`, `failed` and those that wait or are in flight.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
