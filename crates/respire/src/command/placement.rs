@@ -83,7 +83,7 @@ impl Transaction {
         mut args: impl Iterator<Item = &'a [u8]>,
     ) -> Placement {
         // What no server of ours knows may be a module's: nothing is known against it.
-        let Some(info) = info else { return Placement::Shared };
+        let Some(info) = info.filter(|info| !info.is_plain()) else { return Placement::Shared };
         match info.name() {
             // A server refuses these with an argument, and what they were to open or close stays as it was.
             "multi" | "exec" if args.next().is_some() => {

@@ -2,7 +2,7 @@
 
 use super::{
     keys::*,
-    rules::{RULES, Rule},
+    rules::{RULES, Rule, Scope},
 };
 
 #[rustfmt::skip]
@@ -139,6 +139,12 @@ impl CommandInfo {
         self.servers & REDIS != 0
     }
 
+    /// Whether any connection may carry it, whatever its arguments and what came before it: of nearly all commands, and
+    /// known without a further look.
+    pub(super) fn is_plain(&self) -> bool {
+        self.has(PLAIN)
+    }
+
     /// Where its keys are.
     pub(super) fn key_specs(&self) -> &'static [KeySpec] {
         if self.rule.key_specs.is_empty() { self.key_specs } else { self.rule.key_specs }
@@ -164,6 +170,8 @@ const FAST: u32 = 1 << 9;
 const DENY_OOM: u32 = 1 << 10;
 /// It has subcommands.
 const CONTAINER: u32 = 1 << 11;
+/// Any connection may carry it, whatever its arguments and what came before it.
+const PLAIN: u32 = 1 << 12;
 
 const VALKEY: u8 = 1;
 const REDIS: u8 = 2;
@@ -211,6 +219,10 @@ const fn join() -> [CommandInfo; COUNT] {
             rule = RULES[next_rule].1;
             next_rule += 1;
         }
+        let is_plain = matches!(rule.scope, Scope::Any)
+            && flags & BLOCKING == 0
+            && !(same(name, "multi") || same(name, "exec") || same(name, "discard"));
+        let flags = if is_plain { flags | PLAIN } else { flags };
         table[at] = CommandInfo { name, arity, flags, key_specs, servers, rule };
         at += 1;
     }

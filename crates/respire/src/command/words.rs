@@ -36,6 +36,7 @@ impl Args {
     }
 
     /// Adds an argument by copying it.
+    #[inline]
     pub fn push(&mut self, arg: &[u8]) {
         encode::bulk_string(&mut self.bytes, arg);
         self.count += 1;
