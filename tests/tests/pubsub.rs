@@ -6,11 +6,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use respire::{
-    Client, Command, Config, Pipeline, Protocol,
+    Client, Command, Config, Pipeline, Protocol, WhenDown,
     pubsub::{ChannelKind, Event, Message, Subscription},
 };
 use respire_cli::local_server::{Flavour, LocalServer};
@@ -288,8 +288,19 @@ async fn a_server_that_is_gone_for_a_while_is_waited_for_by_those_who_have_subsc
             outcome.expect_err("there is no server").is_connect()
         })
         .await;
+        // Or wait, if that is asked for; not beyond their deadlines.
+        let patient = client.with_when_down(WhenDown::Wait);
+        let hasty = patient.with_deadline(Instant::now() + Duration::from_millis(50));
+        assert!(in_time(hasty.subscribe(["b"])).await.unwrap_err().is_timeout());
+        let patient = patient.with_command_timeout(Some(HUNG));
+        let waiting = tokio::spawn(async move { patient.subscribe(["b"]).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!waiting.is_finished());
         server.restart().unwrap();
         assert!(matches!(in_time(subscription.next()).await, Some(Event::Resumed)));
+        let mut waited = in_time(waiting).await.unwrap().unwrap();
+        publish(&client, "b", "here").await;
+        assert_eq!(text(message(&mut waited).await.payload()), "here");
         publish(&client, "a", "again").await;
         assert_eq!(text(message(&mut subscription).await.payload()), "again");
     }

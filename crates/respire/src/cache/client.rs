@@ -98,6 +98,10 @@ impl CachedClient {
     /// # Errors
     ///
     /// As [`Client::execute`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The future may be dropped at any point. Those who wait for the same reply get it all the same.
     pub async fn execute(&self, command: Command) -> Result<Reply, Error> {
         if let Some(key) = rules::cacheable_key(&command) {
             return match self.inner.config.tracking.covers(&key) {

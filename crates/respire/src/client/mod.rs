@@ -331,6 +331,10 @@ impl Client {
         self.options.deadline()
     }
 
+    pub(crate) fn when_down(&self) -> WhenDown {
+        self.options.when_down
+    }
+
     pub(crate) fn when_full(&self) -> WhenFull {
         self.options.when_full
     }

@@ -147,7 +147,7 @@ fn lose(hub: &Hub, error: &Error, was_useful: bool) {
     let mut state = hub.state();
     state.registry.disconnect(&mut woken);
     if !was_useful {
-        state.registry.fail_joining(error, &mut woken);
+        state.registry.fail_impatient(error, &mut woken);
         state.down = Some(error.clone());
     }
     drop(state);

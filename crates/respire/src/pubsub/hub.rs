@@ -111,14 +111,14 @@ impl Hub {
         result
     }
 
-    pub(super) fn add(&self, max: QueueMax) -> (SubscriberId, Arc<EventQueue>) {
+    pub(super) fn add(&self, max: QueueMax, is_patient: bool) -> (SubscriberId, Arc<EventQueue>) {
         let queue = Arc::new(Queue::new(max));
         let mut state = self.state();
         if state.closed {
             // Nobody waits for it yet.
             let _ = queue.close();
         }
-        (state.registry.add(Arc::clone(&queue)), queue)
+        (state.registry.add(Arc::clone(&queue), is_patient), queue)
     }
 
     pub(super) fn remove(&self, id: SubscriberId) {
@@ -143,7 +143,9 @@ impl Hub {
         if state.closed {
             return Err(Error::closed_by_us().with_send_state(SendState::NotSent));
         }
-        if let Some(error) = &state.down {
+        if let Some(error) = &state.down
+            && !state.registry.is_patient(id)
+        {
             return Err(error.with_send_state(SendState::NotSent));
         }
         let runtime = state.runtime_for_driver()?;

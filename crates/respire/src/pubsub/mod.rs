@@ -41,6 +41,9 @@ pub use name::ChannelKind;
 pub use pushes::{Push, PushEvent, Pushes};
 pub use subscription::Subscription;
 
+use name::Name;
+use subscription::names;
+
 pub(crate) use hub::Hub;
 pub(crate) use pushes::PushHub;
 pub(crate) use queue::QueueMax;
@@ -50,14 +53,13 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The server refused one of them, could not be reached, or did not answer in time.
+    /// The server refused one of them, could not be reached, or did not answer in time. While the server is down it fails
+    /// at once or waits, as requests do; see [`Config::with_when_down`](crate::Config::with_when_down).
     pub async fn subscribe(
         &self,
         channels: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Subscription, Error> {
-        let mut subscription = self.subscription();
-        subscription.subscribe(channels).await?;
-        Ok(subscription)
+        self.subscribe_to(names(ChannelKind::Channel, channels)).await
     }
 
     /// Subscribes to patterns. As [`subscribe`](Self::subscribe).
@@ -65,9 +67,7 @@ impl Client {
         &self,
         patterns: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Subscription, Error> {
-        let mut subscription = self.subscription();
-        subscription.psubscribe(patterns).await?;
-        Ok(subscription)
+        self.subscribe_to(names(ChannelKind::Pattern, patterns)).await
     }
 
     /// Subscribes to sharded channels. As [`subscribe`](Self::subscribe).
@@ -75,13 +75,17 @@ impl Client {
         &self,
         channels: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Subscription, Error> {
-        let mut subscription = self.subscription();
-        subscription.ssubscribe(channels).await?;
-        Ok(subscription)
+        self.subscribe_to(names(ChannelKind::Shard, channels)).await
     }
 
     /// A subscription to nothing yet, which channels and patterns can be added to.
     pub fn subscription(&self) -> Subscription {
-        Subscription::new(self.subscriptions(), self.command_timeout())
+        Subscription::new(self.subscriptions(), self.command_timeout(), self.when_down())
+    }
+
+    async fn subscribe_to(&self, names: Vec<Name>) -> Result<Subscription, Error> {
+        let mut subscription = self.subscription();
+        subscription.join_until(names, self.request_deadline()).await?;
+        Ok(subscription)
     }
 }

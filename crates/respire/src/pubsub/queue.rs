@@ -27,8 +27,8 @@ pub(super) enum Next<T, M> {
 
 /// Something that a reader must learn even if the items around it are dropped.
 pub(super) trait Mark: Sized {
-    /// Adds `self` to the marks that are left of a place where items were dropped. Those are merged as far as their
-    /// meaning allows, so that however much is dropped, few are left.
+    /// Adds `self` to the marks of one place, with no item between them. Those are merged as far as their meaning allows,
+    /// so that few are left however many come.
     fn merge_into(self, marks: &mut VecDeque<Self>);
 }
 
@@ -96,14 +96,14 @@ impl<T, M: Mark> Queue<T, M> {
         state.reader.take()
     }
 
-    /// Appends a mark. As [`push`](Self::push).
+    /// Appends a mark, which is merged with those that no item came after. As [`push`](Self::push).
     #[must_use]
     pub(super) fn mark(&self, mark: M) -> Option<Waker> {
         let mut state = self.state();
         if state.closed {
             return None;
         }
-        state.entries.push_back(Entry::Mark(mark));
+        state.append_mark(mark);
         state.reader.take()
     }
 
@@ -160,6 +160,21 @@ impl<T, M: Mark> State<T, M> {
                 Some(Next::Item(item))
             }
         }
+    }
+
+    fn append_mark(&mut self, mark: M) {
+        let mut marks = VecDeque::new();
+        while let Some(entry) = self.entries.pop_back() {
+            match entry {
+                Entry::Mark(mark) => marks.push_front(mark),
+                item @ Entry::Item { .. } => {
+                    self.entries.push_back(item);
+                    break;
+                }
+            }
+        }
+        mark.merge_into(&mut marks);
+        self.entries.extend(marks.into_iter().map(Entry::Mark));
     }
 
     fn drop_oldest(&mut self) {

@@ -67,6 +67,8 @@ enum Standing {
 #[derive(Debug)]
 struct Subscriber {
     queue: Arc<EventQueue>,
+    /// Where there is no connection, it waits for one.
+    is_patient: bool,
     names: HashSet<Name>,
     joining: usize,
     returning: usize,
@@ -85,9 +87,11 @@ enum Asked {
 }
 
 impl Registry {
-    pub(super) fn add(&mut self, queue: Arc<EventQueue>) -> SubscriberId {
+    /// A subscriber of nothing yet. One that is patient does not learn of attempts to connect that fail.
+    pub(super) fn add(&mut self, queue: Arc<EventQueue>, is_patient: bool) -> SubscriberId {
         SubscriberId(self.subscribers.insert(Subscriber {
             queue,
+            is_patient,
             names: HashSet::new(),
             joining: 0,
             returning: 0,
@@ -474,11 +478,29 @@ impl Registry {
         }
     }
 
-    /// There is no connection for those who wait to join.
+    pub(super) fn is_patient(&self, id: SubscriberId) -> bool {
+        self.subscribers[id.0].is_patient
+    }
+
+    /// There is no connection for now for those who wait to join: those who are not patient are told.
+    pub(super) fn fail_impatient(&mut self, error: &Error, woken: &mut Vec<Waker>) {
+        self.fail_joining_if(|subscriber| !subscriber.is_patient, error, woken);
+    }
+
+    /// There will be no connection for those who wait to join.
     pub(super) fn fail_joining(&mut self, error: &Error, woken: &mut Vec<Waker>) {
+        self.fail_joining_if(|_| true, error, woken);
+    }
+
+    fn fail_joining_if(
+        &mut self,
+        fails: impl Fn(&Subscriber) -> bool,
+        error: &Error,
+        woken: &mut Vec<Waker>,
+    ) {
         let mut left = Vec::new();
         for (key, subscriber) in &mut self.subscribers {
-            if subscriber.joining == 0 {
+            if subscriber.joining == 0 || !fails(subscriber) {
                 continue;
             }
             subscriber.failure = Some(error.clone());

@@ -19,7 +19,7 @@ use super::{
     queue::QueueMax,
     registry::SubscriberId,
 };
-use crate::error::Error;
+use crate::{config::WhenDown, error::Error};
 
 /// Channels and patterns that are subscribed to, and the [`Stream`] of what is published to them.
 ///
@@ -67,8 +67,8 @@ pub struct Subscription {
 
 impl Subscription {
     /// One without any channel.
-    pub(crate) fn new(hub: Arc<Hub>, timeout: Option<Duration>) -> Self {
-        let (id, queue) = hub.add(hub.config().push_queue_max());
+    pub(super) fn new(hub: Arc<Hub>, timeout: Option<Duration>, when_down: WhenDown) -> Self {
+        let (id, queue) = hub.add(hub.config().push_queue_max(), when_down == WhenDown::Wait);
         Self { hub, id, queue, timeout }
     }
 
@@ -156,13 +156,19 @@ impl Subscription {
     ) -> impl Future<Output = Result<(), Error>> + Send + use<'_> {
         // The deadline runs from the call.
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        async move {
-            let new = self.hub.join(self.id, names)?;
-            let mut joining = Joining { subscription: self, new };
-            joining.subscription.hub.joined(joining.subscription.id, deadline).await?;
-            joining.new.clear();
-            Ok(())
-        }
+        self.join_until(names, deadline)
+    }
+
+    pub(super) async fn join_until(
+        &mut self,
+        names: Vec<Name>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Error> {
+        let new = self.hub.join(self.id, names)?;
+        let mut joining = Joining { subscription: self, new };
+        joining.subscription.hub.joined(joining.subscription.id, deadline).await?;
+        joining.new.clear();
+        Ok(())
     }
 }
 
@@ -180,7 +186,10 @@ impl Drop for Joining<'_> {
     }
 }
 
-fn names(kind: ChannelKind, texts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<Name> {
+pub(super) fn names(
+    kind: ChannelKind,
+    texts: impl IntoIterator<Item = impl AsRef<[u8]>>,
+) -> Vec<Name> {
     let name = |text: &[u8]| Name { kind, text: Bytes::copy_from_slice(text) };
     texts.into_iter().map(|text| name(text.as_ref())).collect()
 }

@@ -90,6 +90,17 @@ fn marks_survive_what_is_dropped_around_them() {
 }
 
 #[test]
+fn marks_that_nobody_reads_do_not_pile_up() {
+    let queue = queue(2, usize::MAX);
+    push(&queue, 1);
+    (0..1000).for_each(|note| assert!(queue.mark(Note(note)).is_none()));
+    push(&queue, 2);
+    (1000..2000).for_each(|note| assert!(queue.mark(Note(note)).is_none()));
+    let expected = [Next::Item(1), Next::Mark(Note(999)), Next::Item(2), Next::Mark(Note(1999))];
+    assert_eq!(all(&queue), expected);
+}
+
+#[test]
 fn a_closed_queue_yields_what_it_had_and_ends() {
     let queue = queue(2, usize::MAX);
     push(&queue, 1);

@@ -28,7 +28,7 @@ struct Harness {
 impl Harness {
     fn add(&mut self) -> SubscriberId {
         let queue = Arc::new(Queue::new(QueueMax { items: 1000, bytes: 1 << 20 }));
-        let id = self.registry.add(Arc::clone(&queue));
+        let id = self.registry.add(Arc::clone(&queue), false);
         self.queues.insert(id.0, queue);
         id
     }
@@ -301,6 +301,23 @@ fn without_a_connection_those_who_wait_are_told_and_the_others_stay() {
     assert!(h.joined(joining).unwrap().unwrap_err().is_closed());
     assert_eq!(h.registry.names(joining).collect::<Vec<_>>(), [&name("a")]);
     assert_eq!(h.sent(), ["SUBSCRIBE a"]);
+}
+
+#[test]
+fn who_is_patient_waits_for_the_next_connection() {
+    let mut h = Harness::default();
+    let hasty = h.add();
+    let patient = h.registry.add(Arc::clone(&h.queues[&hasty.0]), true);
+    h.join(hasty, &["a"]);
+    h.join(patient, &["a", "b"]);
+    h.registry.fail_impatient(&Error::closed("test"), &mut Vec::new());
+    assert!(h.joined(hasty).unwrap().is_err());
+    assert!(h.joined(patient).is_none());
+    let mut sent = h.sent();
+    sent.sort();
+    assert_eq!(sent, ["SUBSCRIBE a", "SUBSCRIBE b"]);
+    h.registry.fail_joining(&Error::closed("test"), &mut Vec::new());
+    assert!(h.joined(patient).unwrap().is_err());
 }
 
 #[test]
