@@ -3,9 +3,11 @@ pub mod chance;
 pub mod command_table;
 pub mod index_suite;
 pub mod ledger;
+pub mod lending;
 pub mod peer;
 pub mod proxy;
 pub mod servers;
+pub mod tls;
 
 /// The examples of README, compiled and, where they need no server, run.
 #[cfg(doctest)]

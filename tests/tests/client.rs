@@ -2,31 +2,41 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use respire::{Bytes, Client, Command, Config, Error, Pipeline, Protocol, SendState};
-use respire_cli::local_server::{Flavour, LocalServer};
+use respire_cli::local_server::Flavour;
+use respire_tests::{
+    lending::LendingConnector,
+    tls::{TlsServer, client_tls},
+};
 
 const PROTOCOLS: [Protocol; 2] = [Protocol::Resp2, Protocol::Resp3];
 
 /// A private server; a missing one fails the test with the reason.
-fn server(flavour: Flavour, args: &[&str]) -> LocalServer {
-    LocalServer::builder(flavour)
-        .tcp()
-        .args(args)
-        .start()
-        .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()))
+fn server(flavour: Flavour, args: &[&str]) -> TlsServer {
+    TlsServer::start(flavour, args)
 }
 
 /// The ways to reach a server, by name.
-fn configs(server: &LocalServer) -> Vec<(String, Config)> {
-    let urls = [("unix", server.url()), ("tcp", server.tcp_url().expect("it has a port"))];
+fn configs(server: &TlsServer) -> Vec<(String, Config)> {
+    let config = |url: String| url.parse::<Config>().expect("the server's URL is one of ours");
+    let ways = [
+        ("unix", config(server.url())),
+        ("tcp", config(server.tcp_url().expect("it has a port"))),
+        ("tls", config(server.tls_url()).with_tls(client_tls())),
+        ("lent", config(server.url()).with_connector(Arc::new(LendingConnector::new(1 << 20)))),
+        ("lent little", config(server.url()).with_connector(Arc::new(LendingConnector::new(4000)))),
+    ];
     let mut configs = Vec::new();
-    for (transport, url) in urls {
-        for protocol in PROTOCOLS {
-            let config: Config = url.parse().expect("the server's URL is one of ours");
-            configs.push((format!("{transport} {protocol:?}"), config.with_protocol(protocol)));
+    for (transport, config) in ways {
+        // What lends does not care what is said.
+        let protocols = if transport.starts_with("lent") { &PROTOCOLS[1..] } else { &PROTOCOLS };
+        for &protocol in protocols {
+            let config = config.clone().with_protocol(protocol);
+            configs.push((format!("{transport} {protocol:?}"), config));
         }
     }
     configs
@@ -319,18 +329,13 @@ async fn a_full_server_says_so() {
         for (name, config) in configs(&server) {
             let error = Client::with_config(config).await.expect_err("it is full");
             assert!(error.is_connect(), "{name}");
+            if name.starts_with("tls") {
+                // A server says it before it has shaken hands, or not at all.
+                continue;
+            }
             let said = error.server_error().unwrap_or_else(|| panic!("{name}: {error:?}"));
             assert_eq!(said.message(), "max number of clients reached", "{name}");
         }
-    }
-}
-
-#[tokio::test]
-async fn tls_is_refused_in_words() {
-    for scheme in ["rediss", "valkeys"] {
-        let error = Client::connect(&format!("{scheme}://127.0.0.1:1")).await.unwrap_err();
-        let source = std::error::Error::source(&error).expect("it has a cause");
-        assert!(source.to_string().contains("TLS is not built into"), "{source}");
     }
 }
 

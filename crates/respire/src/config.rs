@@ -12,11 +12,36 @@ use crate::{
 
 mod behaviour;
 mod credentials;
+mod tcp;
+mod tls;
 mod url;
 
 use behaviour::Behaviour;
 pub use behaviour::{WhenDown, WhenFull};
 pub use credentials::{Credentials, CredentialsError, CredentialsFuture, CredentialsProvider};
+pub use tcp::{Keepalive, TcpConfig};
+pub use tls::{TlsConfig, TlsVersion};
+#[cfg(feature = "tls")]
+pub(crate) use {
+    crate::transport::tls::Tls,
+    tls::{Identity, Pem},
+};
+
+/// What is known of TLS where it is not built in.
+#[cfg(not(feature = "tls"))]
+#[derive(Debug)]
+pub(crate) struct Tls(TlsConfig);
+
+#[cfg(not(feature = "tls"))]
+impl Tls {
+    fn new(settings: TlsConfig) -> Self {
+        Self(settings)
+    }
+
+    fn settings(&self) -> &TlsConfig {
+        &self.0
+    }
+}
 
 /// A connection's settings. Starts from a URL, or from an [`Address`] with defaults.
 ///
@@ -36,7 +61,7 @@ pub use credentials::{Credentials, CredentialsError, CredentialsFuture, Credenti
 /// | form | meaning |
 /// |---|---|
 /// | `redis://[user][:password@]host[:port][/database]` | TCP; `valkey://` is the same |
-/// | `rediss://…`, `valkeys://…` | the same over TLS, which is not built in yet: connecting is an error |
+/// | `rediss://…`, `valkeys://…` | the same over TLS; see [`TlsConfig`] |
 /// | `unix://[user:password@]/path/to.sock` | a Unix socket; `redis+unix://` and `valkey+unix://` are the same; `user` and `pass` may be parameters |
 /// | `redis+name://…`, `valkey+name://…` | as `redis://`, but dialled by what was [registered](crate::transport::register) under that name |
 /// | `host`, `host:port` | as with `redis://` before it |
@@ -44,12 +69,14 @@ pub use credentials::{Credentials, CredentialsError, CredentialsFuture, Credenti
 /// The host is `localhost` where none is given, the port 6379. `:password@` is the default user's password, `user:@` a user
 /// without one. User, password, host and path may be percent-encoded; an IPv6 address stands in brackets. Parameters, each at most once: `db`, `protocol` (`2`, `3`, `resp2`, `resp3`),
 /// `client_name`, `connect_timeout`, `command_timeout` (`250ms`, `5s`; a command timeout of `0` means none).
-/// Any other one is an error.
+/// Over TLS also `tls_ca`, `tls_cert` and `tls_key`, which are paths of PEM files, `tls_server_name`, and `tls_version_min` (`1.2`,
+/// `1.3`). Any other one is an error.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Config {
     address: Address,
-    tls: bool,
+    tls: Option<Arc<Tls>>,
+    tcp: TcpConfig,
     /// The name in the URL's scheme of who dials.
     transport: Option<Box<str>>,
     connector: Option<Arc<dyn Connector>>,
@@ -80,7 +107,8 @@ impl Config {
     pub fn new(address: Address) -> Self {
         Self {
             address,
-            tls: false,
+            tls: None,
+            tcp: TcpConfig::new(),
             transport: None,
             connector: None,
             user: None,
@@ -163,7 +191,22 @@ impl Config {
         self
     }
 
-    /// Has another one dial, for each connection anew. It goes before what the URL's scheme says of the transport.
+    /// Encrypts connections, in this way. They must be over TCP, and dialled by the client itself.
+    ///
+    /// Without the crate's feature `tls`, connecting is an error.
+    pub fn with_tls(mut self, tls: TlsConfig) -> Self {
+        self.tls = Some(Arc::new(Tls::new(tls)));
+        self
+    }
+
+    /// Sets how TCP connections are dialled and kept.
+    pub fn with_tcp(mut self, tcp: TcpConfig) -> Self {
+        self.tcp = tcp;
+        self
+    }
+
+    /// Has another one dial, for each connection anew. It goes before what the URL's scheme says of the transport, but
+    /// is never handed a connection that is to be encrypted: a connector encrypts by itself, or not.
     pub fn with_connector(mut self, connector: Arc<dyn Connector>) -> Self {
         self.connector = Some(connector);
         self
@@ -182,7 +225,12 @@ impl Config {
 
     /// Whether the connection is to be encrypted.
     pub fn uses_tls(&self) -> bool {
-        self.tls
+        self.tls.is_some()
+    }
+
+    /// How connections are encrypted, if they are.
+    pub fn tls(&self) -> Option<&TlsConfig> {
+        self.tls.as_deref().map(Tls::settings)
     }
 
     /// The ACL user, if one is named.
@@ -213,6 +261,15 @@ impl Config {
     /// How long a request may take.
     pub fn command_timeout(&self) -> Option<Duration> {
         self.command_timeout
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn shared_tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
+    }
+
+    pub(crate) fn tcp(&self) -> &TcpConfig {
+        &self.tcp
     }
 
     /// Who dials, where it is not us.

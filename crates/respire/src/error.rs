@@ -57,8 +57,8 @@ pub(crate) enum ConnectFailure {
         "no transport is registered as {0:?}: see respire::transport::register, or bring a connector in Config::with_connector"
     )]
     Unregistered(Box<str>),
-    #[error("the connection timed out")]
-    Timeout,
+    #[error("the time to connect passed during {0}")]
+    Timeout(&'static str),
     #[error("there are no credentials")]
     Credentials(#[source] crate::config::CredentialsError),
     #[error("the connection failed during the handshake")]
@@ -71,8 +71,34 @@ pub(crate) enum ConnectFailure {
     Refused { step: &'static str, source: ServerError },
     #[error("the server does not speak RESP3, without which it cannot say what has changed")]
     NoPushes,
-    #[error("TLS is not built into this version of respire: use redis:// or valkey://")]
-    Tls,
+    #[cfg(not(feature = "tls"))]
+    #[error("TLS is not built in: respire's feature `tls` is off")]
+    NoTls,
+    #[error("the TLS settings cannot be used: {0}")]
+    TlsSettings(String),
+    #[cfg(feature = "tls")]
+    #[error("the TLS handshake failed")]
+    TlsHandshake(#[source] io::Error),
+    #[cfg(feature = "tls")]
+    #[error("the server's certificate is not accepted")]
+    Untrusted(#[source] rustls::Error),
+    #[cfg(feature = "tls")]
+    #[error("the server does not speak TLS on this port: redis:// and valkey:// do without")]
+    NotTls,
+    #[error("the server speaks TLS on this port: use rediss:// or valkeys://")]
+    NotPlain,
+}
+
+impl ConnectFailure {
+    /// Whether the caller's settings are to blame, and nothing was tried with them.
+    fn is_settings(&self) -> bool {
+        match self {
+            #[cfg(not(feature = "tls"))]
+            Self::NoTls => true,
+            Self::TlsSettings(_) | Self::Unregistered(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Whether a request may have reached the server.
@@ -169,7 +195,7 @@ impl Error {
     pub fn is_timeout(&self) -> bool {
         match &self.kind {
             Kind::Timeout(_) => true,
-            Kind::Connect { cause, .. } => matches!(**cause, ConnectFailure::Timeout),
+            Kind::Connect { cause, .. } => matches!(**cause, ConnectFailure::Timeout(_)),
             _ => false,
         }
     }
@@ -236,7 +262,10 @@ impl Error {
     pub(crate) fn is_down(&self) -> bool {
         match &self.kind {
             Kind::Connect { cause, .. } => match &**cause {
-                ConnectFailure::Tls => false,
+                cause if cause.is_settings() => false,
+                #[cfg(feature = "tls")]
+                ConnectFailure::Untrusted(_) | ConnectFailure::NotTls => false,
+                ConnectFailure::NotPlain => false,
                 ConnectFailure::Refused { source, .. } => {
                     !matches!(source.code(), "WRONGPASS" | "NOAUTH" | "NOPERM" | "NOPROTO")
                 }
@@ -248,7 +277,11 @@ impl Error {
 
     /// Whether the settings cannot be used.
     pub fn is_config(&self) -> bool {
-        matches!(self.kind, Kind::Config(_))
+        match &self.kind {
+            Kind::Config(_) => true,
+            Kind::Connect { cause, .. } => cause.is_settings(),
+            _ => false,
+        }
     }
 
     /// Whether the caller asked for what the client does not do, so that nothing was sent.
@@ -274,11 +307,7 @@ impl Error {
             | Kind::Full
             | Kind::Value(_)
             | Kind::Closed { by_us: true, .. } => Fault::Caller,
-            Kind::Connect { cause, .. }
-                if matches!(**cause, ConnectFailure::Tls | ConnectFailure::Unregistered(_)) =>
-            {
-                Fault::Caller
-            }
+            Kind::Connect { cause, .. } if cause.is_settings() => Fault::Caller,
             _ => Fault::Peer,
         }
     }

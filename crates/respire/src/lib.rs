@@ -46,9 +46,15 @@
 //! Events of connections are told to `tracing` at its debug level. With the feature `request-spans`, each request has a
 //! span, at the trace level under the target `respire::request`.
 //!
+//! # TLS and other transports
+//!
+//! `rediss://` and `valkeys://` are encrypted; see [`TlsConfig`]. It is rustls that does it, with the system's trusted roots
+//! unless others are named, behind the crate's feature `tls`, which is on by default. [`transport`] says how to bring a
+//! transport of one's own.
+//!
 //! # What it is not, yet
 //!
-//! TLS and cluster routing are not here. What would change the shared connection for everybody (`SELECT`,
+//! Cluster routing is not here. What would change the shared connection for everybody (`SELECT`,
 //! `WATCH`, ...) is refused with an error that says so, before anything is sent: it takes a connection of one's own, see
 //! [`Client::dedicated`] and [`Client::transaction`]. Blocking commands get one by themselves. Scripts and functions are
 //! carried out by the server as they are.
@@ -77,8 +83,8 @@ pub mod transport;
 pub use client::{Answer, Attempt, Client, Dedicated, OwnAnswer, RetryPolicy, Transaction};
 pub use command::{Args, Blocking, Command, CommandInfo, Pipeline, ToArg};
 pub use config::{
-    Address, Config, Credentials, CredentialsError, CredentialsFuture, CredentialsProvider, Secret,
-    WhenDown, WhenFull,
+    Address, Config, Credentials, CredentialsError, CredentialsFuture, CredentialsProvider,
+    Keepalive, Secret, TcpConfig, TlsConfig, TlsVersion, WhenDown, WhenFull,
 };
 pub use error::{Error, Fault, SendState};
 pub use reply::{Reply, ServerError};

@@ -1,11 +1,11 @@
 //! The URL forms of a [`Config`].
 
-use std::{borrow::Cow, path::PathBuf, time::Duration};
+use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
 
 use respire_codec::Protocol;
 use url::Url;
 
-use super::{Address, Config};
+use super::{Address, Config, Tls, TlsConfig, TlsVersion};
 use crate::{error::Error, transport::is_name};
 
 /// Every error text is written here and quotes only the parts that cannot hold a credential.
@@ -42,6 +42,11 @@ pub(super) fn parse(text: &str) -> Result<Config, Error> {
             }
         },
     };
+    if url.fragment() == Some("insecure") {
+        return Err(Error::config(
+            "the URL asks for #insecure: a server's certificate is always checked. Name its CA in the parameter tls_ca".to_owned(),
+        ));
+    }
     if url.fragment().is_some() {
         return Err(Error::config(
             "the URL has a fragment: write '#' as %23 where it belongs to a name or the password"
@@ -51,7 +56,9 @@ pub(super) fn parse(text: &str) -> Result<Config, Error> {
     let (address, path_database) =
         if unix { unix_address(&url, host_was_absent)? } else { tcp_address(&url)? };
     let mut config = Config::new(address);
-    config.tls = tls;
+    if tls {
+        config = config.with_tls(TlsConfig::new());
+    }
     config.transport = transport;
     credentials(&text, &url, &mut config)?;
     parameters(&url, unix, path_database, &mut config)?;
@@ -153,6 +160,7 @@ fn parameters(
 ) -> Result<(), Error> {
     let mut seen = Vec::new();
     let mut query_database = None;
+    let mut tls = TlsParameters::default();
     for (name, value) in url.query_pairs() {
         if seen.contains(&name) {
             return Err(Error::config(format!("the URL parameter {name:?} is given twice")));
@@ -172,6 +180,11 @@ fn parameters(
                 let timeout = duration(&value, "command_timeout")?;
                 config.command_timeout = Some(timeout).filter(|timeout| !timeout.is_zero());
             }
+            "tls_ca" => tls.ca = Some(value.into_owned()),
+            "tls_cert" => tls.certificate = Some(value.into_owned()),
+            "tls_key" => tls.key = Some(value.into_owned()),
+            "tls_server_name" => tls.server_name = Some(value.into_owned()),
+            "tls_version_min" => tls.version_min = Some(tls_version(&value)?),
             "user" if unix => config.user = Some(value.into_owned()),
             "pass" | "password" if unix => config.password = Some(value.into_owned().into()),
             _ => {
@@ -181,12 +194,14 @@ fn parameters(
                 });
                 let name = name.map_or("\"…\"".to_owned(), |name| format!("{name:?}"));
                 return Err(Error::config(format!(
-                    "the URL parameter {name} is not one of db, protocol, client_name, connect_timeout, command_timeout"
+                    "the URL parameter {name} is not one of db, protocol, client_name, connect_timeout, command_timeout, tls_ca, \
+                     tls_cert, tls_key, tls_server_name, tls_version_min"
                 )));
             }
         }
         seen.push(name);
     }
+    tls.apply(config)?;
     config.database = match (path_database, query_database) {
         (Some(path), Some(query)) if path != query => {
             return Err(Error::config(format!(
@@ -196,6 +211,58 @@ fn parameters(
         (path, query) => path.or(query).unwrap_or(0),
     };
     Ok(())
+}
+
+#[derive(Default, PartialEq)]
+struct TlsParameters {
+    ca: Option<String>,
+    certificate: Option<String>,
+    key: Option<String>,
+    server_name: Option<String>,
+    version_min: Option<TlsVersion>,
+}
+
+impl TlsParameters {
+    fn apply(self, config: &mut Config) -> Result<(), Error> {
+        if self == Self::default() {
+            return Ok(());
+        }
+        if !config.uses_tls() {
+            return Err(Error::config(
+                "the URL has a parameter that begins with tls_ and does not ask for TLS: write rediss:// or valkeys://"
+                    .to_owned(),
+            ));
+        }
+        let mut tls = TlsConfig::new().with_version_min(self.version_min.unwrap_or_default());
+        if let Some(path) = self.ca {
+            tls = tls.with_ca_file(path);
+        }
+        if let Some(name) = self.server_name {
+            tls = tls.with_server_name(name);
+        }
+        match (self.certificate, self.key) {
+            (None, None) => {}
+            (Some(certificate), Some(key)) => tls = tls.with_client_files(certificate, key),
+            _ => {
+                return Err(Error::config(
+                    "of the URL parameters tls_cert and tls_key each needs the other; they may name the same file"
+                        .to_owned(),
+                ));
+            }
+        }
+        config.tls = Some(Arc::new(Tls::new(tls)));
+        Ok(())
+    }
+}
+
+fn tls_version(text: &str) -> Result<TlsVersion, Error> {
+    match text {
+        "1.2" => Ok(TlsVersion::V1_2),
+        "1.3" => Ok(TlsVersion::V1_3),
+        _ => Err(Error::config(format!(
+            "the URL parameter tls_version_min is {text:?} and not one of 1.2, 1.3"
+        ))),
+    }
 }
 
 fn database(text: &str, place: &str) -> Result<u32, Error> {

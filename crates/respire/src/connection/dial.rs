@@ -7,17 +7,22 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
+use tokio::time::{Instant, timeout_at};
+
 use respire_codec::{Decoder, DecoderConfig, Frame, Protocol};
 
 use crate::{
     config::{Address, Config},
     error::ConnectFailure,
     session::handshake::{Handshake, Progress},
-    transport::{Lease, Received, SendHalf, Taken, Transport, tcp},
+    transport::{self, Lease, Received, SendHalf, Taken, Transport, tcp},
 };
 
 /// The replies of a handshake take a few hundred bytes.
 const READ_BYTES_MIN: usize = 1024;
+
+/// What a TLS server says first to a client that does not speak TLS begins with this byte, and nothing in RESP does.
+const TLS_ALERT: u8 = 0x15;
 
 /// A connection after its handshake, with what was received beyond it.
 pub(crate) struct Established {
@@ -27,25 +32,69 @@ pub(crate) struct Established {
     pub(crate) protocol: Protocol,
 }
 
-/// Dials and shakes hands. The caller bounds the time.
+/// Dials and shakes hands, within the time for it.
 pub(crate) async fn establish(config: &Config) -> Result<Established, ConnectFailure> {
-    let transport = dial(config).await?;
+    let deadline = Instant::now().checked_add(config.connect_timeout());
+    let transport = dial(config, deadline).await?;
     // The credentials come last, so that they are the latest.
-    let present = config.with_present_credentials().await.map_err(ConnectFailure::Credentials)?;
-    shake_hands(transport, present.as_ref().unwrap_or(config)).await
+    let present =
+        async { config.with_present_credentials().await.map_err(ConnectFailure::Credentials) };
+    let present = within(deadline, "asking for credentials", present).await?;
+    let config = present.as_ref().unwrap_or(config);
+    within(deadline, "the handshake", shake_hands(transport, config)).await
 }
 
-async fn dial(config: &Config) -> Result<Transport, ConnectFailure> {
-    if let Some(connector) = config.connector()? {
-        return connector.connect(config.address()).await.map_err(ConnectFailure::Connector);
+/// Gives a step the time that is left for all.
+async fn within<T>(
+    deadline: Option<Instant>,
+    step: &'static str,
+    future: impl Future<Output = Result<T, ConnectFailure>>,
+) -> Result<T, ConnectFailure> {
+    match deadline {
+        None => future.await,
+        Some(deadline) => {
+            timeout_at(deadline, future).await.unwrap_or(Err(ConnectFailure::Timeout(step)))
+        }
     }
+}
+
+async fn dial(config: &Config, deadline: Option<Instant>) -> Result<Transport, ConnectFailure> {
+    const DIALLING: &str = "dialling";
+    if let Some(connector) = config.connector()? {
+        if config.uses_tls() {
+            return Err(ConnectFailure::TlsSettings(
+                "a connector encrypts by itself or not: use redis:// or valkey:// with it"
+                    .to_owned(),
+            ));
+        }
+        let dialled =
+            async { connector.connect(config.address()).await.map_err(ConnectFailure::Connector) };
+        return within(deadline, DIALLING, dialled).await;
+    }
+    #[cfg(not(feature = "tls"))]
     if config.uses_tls() {
-        return Err(ConnectFailure::Tls);
+        return Err(ConnectFailure::NoTls);
     }
     match config.address() {
-        Address::Tcp { host, port } => tcp::dial(host, *port).await,
+        Address::Tcp { host, port } => {
+            let stream = tcp::dial(host, *port, config.tcp());
+            #[cfg(feature = "tls")]
+            if let Some(tls) = config.shared_tls() {
+                // Before the connection, which would have to wait for it.
+                let session = within(deadline, "reading TLS files", tls.session(host)).await?;
+                let stream = within(deadline, DIALLING, stream).await?;
+                let handshake = transport::tls::shake_hands(stream, session);
+                return within(deadline, "the TLS handshake", handshake).await;
+            }
+            within(deadline, DIALLING, stream).await.map(Transport::from)
+        }
+        Address::Unix(_) if config.uses_tls() => Err(ConnectFailure::TlsSettings(
+            "TLS is spoken over TCP, and the address is a Unix socket".to_owned(),
+        )),
         #[cfg(unix)]
-        Address::Unix(path) => crate::transport::unix::dial(path).await,
+        Address::Unix(path) => {
+            within(deadline, DIALLING, transport::unix::dial(path)).await.map(Transport::from)
+        }
         #[cfg(not(unix))]
         Address::Unix(_) => Err(ConnectFailure::Dial(std::io::ErrorKind::Unsupported.into())),
     }
@@ -157,5 +206,8 @@ fn next_frame(
     decoder: &mut Decoder,
     received: &mut BytesMut,
 ) -> Result<Option<Frame>, ConnectFailure> {
-    decoder.decode(received).map_err(|error| ConnectFailure::Protocol(Some(error)))
+    decoder.decode(received).map_err(|error| match (error.offset(), error.type_byte()) {
+        (0, TLS_ALERT) => ConnectFailure::NotPlain,
+        _ => ConnectFailure::Protocol(Some(error)),
+    })
 }

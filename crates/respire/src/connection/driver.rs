@@ -76,16 +76,13 @@ async fn connect(
             sleep_until(Instant::from_std(not_before)).await;
         }
         connection.state().session.recorder().stats.dials += 1;
-        tokio::time::timeout(config.connect_timeout(), establish(config)).await
+        establish(config).await
     };
     let mut attempt = pin!(attempt);
     let mut clock = Clock::new();
     poll_fn(|cx| {
         if let Poll::Ready(result) = attempt.as_mut().poll(cx) {
-            return Poll::Ready(match result {
-                Ok(established) => established.map(Some),
-                Err(_) => Err(ConnectFailure::Timeout),
-            });
+            return Poll::Ready(result.map(Some));
         }
         loop {
             clock.keep_deadlines(cx, connection);

@@ -171,7 +171,7 @@ async fn rest(hub: &Hub, pause: Duration) {
 /// `None` where nobody wants the connection any more.
 async fn connect(hub: &Hub) -> Option<Result<Established, ConnectFailure>> {
     let config = hub.config();
-    let attempt = tokio::time::timeout(config.connect_timeout(), establish(config));
+    let attempt = establish(config);
     let mut attempt = pin!(attempt);
     poll_fn(|cx| {
         loop {
@@ -180,7 +180,7 @@ async fn connect(hub: &Hub) -> Option<Result<Established, ConnectFailure>> {
                 return Poll::Ready(None);
             }
             if let Poll::Ready(outcome) = attempt.as_mut().poll(cx) {
-                return Poll::Ready(Some(outcome.unwrap_or(Err(ConnectFailure::Timeout))));
+                return Poll::Ready(Some(outcome));
             }
             if hub.state().sleep(cx) {
                 return Poll::Pending;

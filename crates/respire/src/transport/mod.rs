@@ -30,6 +30,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 mod connector;
 pub mod memory;
 pub(crate) mod tcp;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 #[cfg(unix)]
 pub(crate) mod unix;
 

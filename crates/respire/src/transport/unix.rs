@@ -7,8 +7,13 @@ use tokio::net::UnixStream;
 use super::Transport;
 use crate::error::ConnectFailure;
 
-pub(crate) async fn dial(path: &Path) -> Result<Transport, ConnectFailure> {
-    let stream = UnixStream::connect(path).await.map_err(ConnectFailure::Dial)?;
-    let (receive, send) = stream.into_split();
-    Ok(Transport::of_streams(receive, send))
+impl From<UnixStream> for Transport {
+    fn from(stream: UnixStream) -> Self {
+        let (receive, send) = stream.into_split();
+        Self::of_streams(receive, send)
+    }
+}
+
+pub(crate) async fn dial(path: &Path) -> Result<UnixStream, ConnectFailure> {
+    UnixStream::connect(path).await.map_err(ConnectFailure::Dial)
 }

@@ -109,6 +109,23 @@ fn parameters_are_read() {
 }
 
 #[test]
+fn parameters_of_tls_need_tls_and_each_other() {
+    let config = parsed("rediss://h?tls_ca=/a%20b.pem&tls_server_name=other");
+    let shown = format!("{:?}", config.tls().unwrap());
+    assert!(shown.contains("/a b.pem") && shown.contains("other"), "{shown}");
+    for name in ["tls_ca", "tls_cert", "tls_key", "tls_server_name"] {
+        for scheme in ["redis", "valkey+mesh"] {
+            assert!(refused(&format!("{scheme}://h?{name}=x")).contains("rediss://"));
+        }
+    }
+    for text in ["rediss://h?tls_cert=x", "rediss://h?tls_key=x"] {
+        assert!(refused(text).contains("each needs the other"), "{}", refused(text));
+    }
+    assert!(refused("rediss://h?tls_version_min=1.1").contains("1.2, 1.3"));
+    assert!(refused("rediss://h#insecure").contains("tls_ca"));
+}
+
+#[test]
 fn a_path_without_a_scheme_is_told_how_it_is_written() {
     for text in ["/run/a.sock", "unix:/run/a.sock"] {
         assert!(refused(text).contains("unix:///run/a.sock"), "{}", refused(text));
