@@ -1,15 +1,16 @@
 //! Real servers behind a proxy that fails: whatever it does, every reply belongs to its request, what was acknowledged is
 //! there, and what the client says of the rest is true.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use respire::{Client, Command, Config, Protocol, SendState};
-use respire_cli::local_server::{Flavour, LocalServer};
+use respire_cli::local_server::Flavour;
 use respire_tests::{
     chance,
     ledger::{Ledger, Load},
     proxy::{Fault, FaultProxy, Place, Script, Way},
+    tls::{TlsServer, client_tls},
 };
 use tokio::task::JoinSet;
 
@@ -24,10 +25,11 @@ const LATE: Duration = Duration::from_millis(250);
 enum Via {
     Tcp,
     Unix,
+    Tls,
 }
 
 struct Stand {
-    server: LocalServer,
+    server: TlsServer,
     via: Via,
     protocol: Protocol,
     /// Where a proxy's socket may lie.
@@ -36,10 +38,7 @@ struct Stand {
 
 impl Stand {
     fn new(flavour: Flavour, via: Via, protocol: Protocol) -> Self {
-        let server = LocalServer::builder(flavour)
-            .tcp()
-            .start()
-            .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()));
+        let server = TlsServer::start(flavour, &[]);
         let directory = tempfile::tempdir().expect("a temporary directory");
         Self { server, via, protocol, directory }
     }
@@ -48,6 +47,10 @@ impl Stand {
         let proxy = match self.via {
             Via::Tcp => {
                 let server = self.server.tcp_address().expect("it was asked for a port");
+                FaultProxy::tcp(Place::Tcp(server), script).await
+            }
+            Via::Tls => {
+                let server = (Ipv4Addr::LOCALHOST, self.server.tls_port()).into();
                 FaultProxy::tcp(Place::Tcp(server), script).await
             }
             Via::Unix => {
@@ -60,7 +63,13 @@ impl Stand {
     }
 
     fn config(&self, proxy: &FaultProxy, timeout: Duration) -> Config {
-        let config: Config = proxy.url().parse().expect("the proxy's URL is one of ours");
+        let config = |url: &str| -> Config { url.parse().expect("the proxy's URL is one of ours") };
+        let config = match self.via {
+            Via::Tls => {
+                config(&proxy.url().replace("redis://", "rediss://")).with_tls(client_tls())
+            }
+            Via::Tcp | Via::Unix => config(&proxy.url()),
+        };
         config
             .with_protocol(self.protocol)
             .with_connect_timeout(timeout)
@@ -79,7 +88,7 @@ impl Stand {
 fn stands() -> Vec<Stand> {
     let mut stands = Vec::new();
     for flavour in Flavour::ALL {
-        for via in [Via::Tcp, Via::Unix] {
+        for via in [Via::Tcp, Via::Unix, Via::Tls] {
             for protocol in [Protocol::Resp2, Protocol::Resp3] {
                 stands.push(Stand::new(flavour, via, protocol));
             }
