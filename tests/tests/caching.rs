@@ -67,9 +67,11 @@ async fn eventually<F: AsyncFnMut() -> bool>(mut holds: F) {
 
 #[tokio::test]
 async fn a_value_is_read_once_and_again_after_it_has_changed() {
-    for config in [patient(), patient().with_broadcast([""; 0])] {
+    for (config, announced) in [(patient(), 0), (patient().with_broadcast([""; 0]), 1)] {
         on_each(config, async |client, cached, name| {
             set(&client, "k", "1").await;
+            // In broadcast mode, of keys that nobody has read as well.
+            eventually(async || cached.stats().invalidations >= announced).await;
             for _ in 0..10 {
                 assert_eq!(get(&cached, "k").await.as_deref(), Some("1"), "{name}");
             }
@@ -320,6 +322,10 @@ async fn in_broadcast_mode_only_keys_with_a_prefix_are_cached() {
     on_each(patient().with_broadcast(["user:", "session:"]), async |client, cached, name| {
         for key in ["user:1", "session:1", "other:1"] {
             set(&client, key, "v").await;
+        }
+        // A read that meets an announcement is not kept.
+        eventually(async || cached.stats().invalidations >= 2).await;
+        for key in ["user:1", "session:1", "other:1"] {
             get(&cached, key).await;
             get(&cached, key).await;
         }
