@@ -99,12 +99,13 @@ pub fn compare(
     data: &Data,
     plan: Plan,
 ) -> Result<Comparison> {
-    ensure!(!sides.is_empty(), "no sides");
     let connect = |side: &Side| match side.connect(workload, endpoints, data) {
         Ok(turns) => Runner { side: *side, turns, outcome: Ok(Figures::default()) },
         Err(error) => Runner { side: *side, turns: Box::new(Absent), outcome: Err(error) },
     };
-    let mut runners: Vec<Runner> = sides.iter().map(connect).collect();
+    let taking_part = sides.iter().filter(|side| side.takes_part(workload.job));
+    let mut runners: Vec<Runner> = taking_part.map(connect).collect();
+    ensure!(!runners.is_empty(), "none of these sides does {workload}");
     for round in 0..plan.rounds {
         let first = round % runners.len();
         let (before, after) = runners.split_at_mut(first);

@@ -39,7 +39,12 @@ fn of(comparison: &Comparison) -> Vec<Bar> {
         Job::Gets { .. } => bars.throughput_over_floor(0.7),
         Job::Pipeline { .. } => None,
     };
-    job.into_iter().chain(bars.tail()).chain(bars.cpu()).chain(bars.twice_the_best()).collect()
+    job.into_iter()
+        .chain(bars.tail())
+        .chain(bars.cpu())
+        .chain(bars.twice_the_best())
+        .chain(bars.busy())
+        .collect()
 }
 
 struct Bars<'a> {
@@ -81,6 +86,16 @@ impl Bars<'_> {
         let ratios = theirs.per_request.ratios(&self.ours.per_request);
         let met = ratios.median() >= 2.0;
         let bar = self.bar("throughput", peer, "aim: ≥ 2 ×".to_owned(), &ratios, met);
+        Some(Bar { is_aim: true, ..bar })
+    }
+
+    /// Less than half the floor's time is wished for where processors halt while they wait, which
+    /// cannot be known here.
+    fn busy(&self) -> Option<Bar> {
+        let busy = self.comparison.figures(Side::RespireBusy)?;
+        let ratios = busy.p50.ratios(&self.comparison.figures(Side::Floor)?.p50);
+        let required = "aim: < 0.5 × where processors halt".to_owned();
+        let bar = self.bar("p50, busy", Side::Floor, required, &ratios, ratios.median() < 0.5);
         Some(Bar { is_aim: true, ..bar })
     }
 

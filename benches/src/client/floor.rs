@@ -101,10 +101,11 @@ impl Script {
         stream.flush().await?;
         let mut missing = self.reply_bytes;
         while missing > 0 {
-            let room = buffer.get_mut(..missing.min(READ_BYTES)).context("no room to read into")?;
-            let read = stream.read(room).await?;
+            // With more room than there is to read: tokio takes a full buffer as a sign that there is more, and
+            // would ask the system once more in vain.
+            let read = stream.read(buffer).await?;
             ensure!(read > 0, "the server closed the connection");
-            missing -= read;
+            missing = missing.checked_sub(read).context("more than the replies came back")?;
         }
         Ok(())
     }

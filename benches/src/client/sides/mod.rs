@@ -11,7 +11,7 @@ use super::data::Data;
 use super::floor;
 use super::server::Endpoints;
 use super::turn::{Runner, Turns};
-use super::workload::Workload;
+use super::workload::{Job, Workload};
 
 mod fred;
 #[cfg(feature = "full")]
@@ -27,6 +27,8 @@ pub enum Side {
     Floor,
     /// respire, driven by the tasks of the caller's runtime.
     Respire,
+    /// respire, asking for replies again and again instead of sleeping.
+    RespireBusy,
     /// rustis
     Rustis,
     /// redis-rs
@@ -40,7 +42,13 @@ pub enum Side {
 impl Side {
     /// Whether it is another client.
     pub fn is_peer(self) -> bool {
-        !matches!(self, Self::Floor | Self::Respire)
+        !matches!(self, Self::Floor | Self::Respire | Self::RespireBusy)
+    }
+
+    /// Whether it is of interest. Busy polling is for those who wait for one reply at a time: many
+    /// tasks leave nobody time to sleep.
+    pub fn takes_part(self, job: Job) -> bool {
+        self != Self::RespireBusy || job == Job::Gets { tasks: 1 }
     }
 
     /// Connects, on a runtime of the side's own.
@@ -58,6 +66,9 @@ impl Side {
         match self {
             Self::Floor => floor::connect(workload, endpoints, data),
             Self::Respire => Runner::start(workload, data, respire::connect(endpoints, transport)),
+            Self::RespireBusy => {
+                Runner::start(workload, data, respire::connect_busy(endpoints, transport))
+            }
             Self::Rustis => Runner::start(workload, data, rustis::connect(endpoints, transport)),
             Self::Redis => Runner::start(workload, data, redis::connect(endpoints, transport)),
             Self::Fred => Runner::start(workload, data, fred::connect(endpoints, transport)),
@@ -74,6 +85,7 @@ impl fmt::Display for Side {
         f.write_str(match self {
             Self::Floor => "floor",
             Self::Respire => "respire",
+            Self::RespireBusy => "respire, busy",
             Self::Rustis => "rustis",
             Self::Redis => "redis-rs",
             Self::Fred => "fred",

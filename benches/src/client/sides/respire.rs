@@ -1,8 +1,10 @@
 //! respire.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use bytes::Bytes;
-use respire::{Client, Command, Pipeline};
+use respire::{Client, Command, Config, Pipeline};
 
 use crate::client::server::Endpoints;
 use crate::client::workload::Transport;
@@ -10,6 +12,15 @@ use crate::client::workload::Transport;
 /// Connects with the defaults.
 pub(super) async fn connect(endpoints: &Endpoints, transport: Transport) -> Result<Client> {
     Ok(Client::connect(&endpoints.url(transport)).await?)
+}
+
+/// For how long a reply is asked for without sleeping: several times as long as one takes.
+const BUSY_POLL: Duration = Duration::from_micros(200);
+
+/// Connects, to ask busily.
+pub(super) async fn connect_busy(endpoints: &Endpoints, transport: Transport) -> Result<Client> {
+    let config: Config = endpoints.url(transport).parse()?;
+    Ok(Client::with_config(config.with_busy_poll(BUSY_POLL)).await?)
 }
 
 impl super::Client for Client {
