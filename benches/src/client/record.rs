@@ -45,7 +45,7 @@ impl Record {
         writeln!(f, "- Compiler: {rustc}, profile {profile}")?;
         writeln!(f, "- Command, in benches/: `{}`", self.command)?;
         writeln!(f, "- Server: {}, on the same machine, started for this run", self.server)?;
-        let crates = ["respire", "rustis", "redis", "fred", "valkey-glide", "tokio", "rustls"];
+        let crates = ["respire", "rustis", "redis", "fred", "tokio", "rustls"];
         let versions = crates.map(|name| format!("{name} {}", version(name)));
         writeln!(f, "- Crates: {}", versions.join(", "))?;
         for note in &self.notes {

@@ -14,8 +14,6 @@ use super::turn::{Runner, Turns};
 use super::workload::{Job, Workload};
 
 mod fred;
-#[cfg(feature = "full")]
-mod glide;
 mod redis;
 mod respire;
 mod rustis;
@@ -35,8 +33,6 @@ pub enum Side {
     Redis,
     /// fred
     Fred,
-    /// valkey-glide
-    Glide,
 }
 
 impl Side {
@@ -72,10 +68,6 @@ impl Side {
             Self::Rustis => Runner::start(workload, data, rustis::connect(endpoints, transport)),
             Self::Redis => Runner::start(workload, data, redis::connect(endpoints, transport)),
             Self::Fred => Runner::start(workload, data, fred::connect(endpoints, transport)),
-            #[cfg(feature = "full")]
-            Self::Glide => Runner::start(workload, data, glide::connect(endpoints, transport)),
-            #[cfg(not(feature = "full"))]
-            Self::Glide => anyhow::bail!("this was built without the feature `full`"),
         }
     }
 }
@@ -89,7 +81,6 @@ impl fmt::Display for Side {
             Self::Rustis => "rustis",
             Self::Redis => "redis-rs",
             Self::Fred => "fred",
-            Self::Glide => "valkey-glide",
         })
     }
 }
