@@ -404,6 +404,10 @@ fn frame(
             Ok(batch) => frames.extend(batch),
             Err(error) => return Some(error),
         }
+        // What cannot be a frame would still be there.
+        if received.is_empty() {
+            return None;
+        }
     }
 }
 
