@@ -327,14 +327,20 @@ async fn a_full_server_says_so() {
         let server = server(flavour, &["--maxclients", "1"]);
         let _first = Client::connect(&server.url()).await.expect("it is the only client");
         for (name, config) in configs(&server) {
-            let error = Client::with_config(config).await.expect_err("it is full");
-            assert!(error.is_connect(), "{name}");
-            if name.starts_with("tls") {
-                // A server says it before it has shaken hands, or not at all.
-                continue;
+            let mut said = None;
+            // The system drops what the server says where it closes before it has read what it was sent.
+            for _ in 0..20 {
+                let error = Client::with_config(config.clone()).await.expect_err("it is full");
+                assert!(error.is_connect(), "{name}");
+                said = error.server_error().map(|said| said.message().to_owned());
+                if said.is_some() {
+                    break;
+                }
             }
-            let said = error.server_error().unwrap_or_else(|| panic!("{name}: {error:?}"));
-            assert_eq!(said.message(), "max number of clients reached", "{name}");
+            // A server says it before it has shaken hands over TLS, or not at all.
+            if !name.starts_with("tls") {
+                assert_eq!(said.as_deref(), Some("max number of clients reached"), "{name}");
+            }
         }
     }
 }
