@@ -13,22 +13,9 @@ use respire::{
     cache::{CacheConfig, CachedClient},
     commands::StringCommands,
 };
-use respire_cli::local_server::{Flavour, LocalServer};
+use respire_cli::local_server::Flavour;
 use respire_tests::peer::{PeerConnection, ScriptedPeer};
-
-/// Beyond this, a future counts as hung. The machine may be busy.
-const HUNG: Duration = Duration::from_secs(30);
-
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(HUNG, future).await.expect("a future that hangs")
-}
-
-fn server(flavour: Flavour) -> LocalServer {
-    LocalServer::builder(flavour)
-        .tcp()
-        .start()
-        .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()))
-}
+use respire_tests::servers::{in_time, server};
 
 /// Without the bound on staleness getting in the way of what a test is about.
 fn patient() -> CacheConfig {
@@ -38,7 +25,7 @@ fn patient() -> CacheConfig {
 /// Runs a test against each server: with a client, and another of which there is a cache with these settings.
 async fn on_each<F: AsyncFn(Client, CachedClient, &str)>(config: CacheConfig, test: F) {
     for flavour in Flavour::ALL {
-        let server = server(flavour);
+        let server = server(flavour, &[]);
         let client = in_time(Client::connect(&server.url())).await.expect("the server is up");
         let other = in_time(Client::connect(&server.url())).await.expect("the server is up");
         let cached = in_time(other.cached(config.clone())).await.expect("it announces changes");
@@ -445,7 +432,7 @@ async fn reads_that_are_dropped_leave_the_others_theirs() {
 
 #[tokio::test]
 async fn without_resp3_there_is_no_cache() {
-    let server = server(Flavour::Valkey);
+    let server = server(Flavour::Valkey, &[]);
     let config: Config = server.url().parse().unwrap();
     let client = in_time(Client::with_config(config.with_protocol(Protocol::Resp2))).await.unwrap();
     assert!(in_time(client.cached(CacheConfig::new())).await.unwrap_err().is_usage());

@@ -5,13 +5,7 @@ use std::time::Duration;
 use respire::{Client, Command, Config};
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_tests::peer::ScriptedPeer;
-
-/// Beyond this, a future counts as hung.
-const HUNG: Duration = Duration::from_secs(30);
-
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(HUNG, future).await.expect("a future that hangs")
-}
+use respire_tests::servers::{HUNG, in_time};
 
 fn config(url: &str, command_timeout: Duration) -> Config {
     url.parse::<Config>()

@@ -9,23 +9,9 @@ use std::{
 };
 
 use respire::{Bytes, Client, Command, Config, SendState};
-use respire_cli::local_server::{Flavour, LocalServer};
+use respire_cli::local_server::Flavour;
 use respire_tests::peer::ScriptedPeer;
-
-/// Beyond this, a future counts as hung.
-const HUNG: Duration = Duration::from_secs(30);
-
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(HUNG, future).await.expect("a future that hangs")
-}
-
-fn server(flavour: Flavour, args: &[&str]) -> LocalServer {
-    LocalServer::builder(flavour)
-        .tcp()
-        .args(args)
-        .start()
-        .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()))
-}
+use respire_tests::servers::{HUNG, in_time, server};
 
 fn config(url: &str) -> Config {
     url.parse::<Config>().expect("the URL is one of ours").with_command_timeout(Some(HUNG))

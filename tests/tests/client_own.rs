@@ -12,13 +12,7 @@ use std::{
 use respire::{Client, Command, Config, Error, Pipeline, Protocol, SendState, WhenFull};
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_tests::peer::ScriptedPeer;
-
-/// Beyond this, a future counts as hung.
-const HUNG: Duration = Duration::from_secs(60);
-
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(HUNG, future).await.expect("a future that hangs")
-}
+use respire_tests::servers::{HUNG, in_time};
 
 fn command(words: &[&str]) -> Command {
     Command::new(words[0]).args(&words[1..])

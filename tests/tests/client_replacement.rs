@@ -12,24 +12,10 @@ use respire::{
     Client, Command, Config, Credentials, CredentialsError, CredentialsFuture, CredentialsProvider,
     WhenDown,
 };
-use respire_cli::local_server::{Flavour, LocalServer};
+use respire_cli::local_server::Flavour;
 use respire_tests::peer::ScriptedPeer;
+use respire_tests::servers::{HUNG, in_time, server};
 use tokio::sync::Notify;
-
-/// Beyond this, a future counts as hung.
-const HUNG: Duration = Duration::from_secs(30);
-
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(HUNG, future).await.expect("a future that hangs")
-}
-
-fn server(flavour: Flavour, args: &[&str]) -> LocalServer {
-    LocalServer::builder(flavour)
-        .tcp()
-        .args(args)
-        .start()
-        .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()))
-}
 
 fn config(url: &str) -> Config {
     url.parse::<Config>().expect("the URL is one of ours").with_command_timeout(Some(HUNG))

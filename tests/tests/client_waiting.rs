@@ -11,26 +11,13 @@ use std::{
 use respire::{Client, Command, Config, RetryPolicy, SendState, WhenDown, WhenFull};
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_tests::peer::ScriptedPeer;
-
-/// Beyond this, a future counts as hung. Deadlines in these tests are far below; the machine may be busy.
-const HUNG: Duration = Duration::from_secs(30);
-
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(HUNG, future).await.expect("a future that hangs")
-}
+use respire_tests::servers::{HUNG, in_time, server};
 
 fn config(url: &str, command_timeout: Duration) -> Config {
     url.parse::<Config>()
         .expect("the URL is one of ours")
         .with_command_timeout(Some(command_timeout))
         .with_connect_timeout(Duration::from_secs(10))
-}
-
-fn server(flavour: Flavour) -> LocalServer {
-    LocalServer::builder(flavour)
-        .tcp()
-        .start()
-        .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()))
 }
 
 fn echo(nonce: impl respire::ToArg) -> Command {
@@ -40,7 +27,7 @@ fn echo(nonce: impl respire::ToArg) -> Command {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_wait_are_answered_when_the_server_is_back() {
     for flavour in Flavour::ALL {
-        let mut server = server(flavour);
+        let mut server = server(flavour, &[]);
         let config = config(&server.tcp_url().unwrap(), Duration::from_secs(20))
             .with_when_down(WhenDown::Wait);
         let client = in_time(Client::with_config(config)).await.unwrap();
@@ -176,7 +163,7 @@ async fn a_state_that_does_not_pass_is_reported_by_the_deadline() {
 #[tokio::test]
 async fn a_request_that_finds_the_connection_full_is_rejected_if_asked() {
     for flavour in Flavour::ALL {
-        let server = server(flavour);
+        let server = server(flavour, &[]);
         let config = config(&server.url(), Duration::from_secs(20)).with_in_flight_max(2, 1 << 20);
         let client = in_time(Client::with_config(config)).await.unwrap();
         let choosy = client.with_when_full(WhenFull::Reject);
@@ -342,7 +329,7 @@ async fn of_several_attempts_the_error_says_the_most_that_may_have_been_sent() {
 #[tokio::test]
 async fn an_unconnected_client_connects_when_it_is_used() {
     for flavour in Flavour::ALL {
-        let server = server(flavour);
+        let server = server(flavour, &[]);
         let client = Client::unconnected(config(&server.url(), Duration::from_secs(10)));
         assert_eq!(client.protocol(), None);
         assert_eq!(in_time(client.query::<u32>(echo(1))).await.unwrap(), 1);

@@ -15,20 +15,7 @@ use respire::{
 };
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_tests::peer::ScriptedPeer;
-
-/// Beyond this, a future counts as hung. The machine may be busy.
-const HUNG: Duration = Duration::from_secs(30);
-
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(HUNG, future).await.expect("a future that hangs")
-}
-
-fn server(flavour: Flavour) -> LocalServer {
-    LocalServer::builder(flavour)
-        .tcp()
-        .start()
-        .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()))
-}
+use respire_tests::servers::{HUNG, in_time, server};
 
 async fn client(server: &LocalServer, protocol: Protocol) -> Client {
     let config: Config = server.url().parse().expect("the server's URL is one of ours");
@@ -39,7 +26,7 @@ async fn client(server: &LocalServer, protocol: Protocol) -> Client {
 async fn everywhere<F: AsyncFn(Client, &LocalServer, &str)>(test: F) {
     for flavour in Flavour::ALL {
         for protocol in [Protocol::Resp3, Protocol::Resp2] {
-            let server = server(flavour);
+            let server = server(flavour, &[]);
             let client = client(&server, protocol).await;
             test(client, &server, &format!("{flavour:?} {protocol:?}")).await;
         }
@@ -277,7 +264,7 @@ async fn a_connection_that_is_killed_under_load_is_back_and_the_gap_is_told() {
 #[tokio::test]
 async fn a_server_that_is_gone_for_a_while_is_waited_for_by_those_who_have_subscribed() {
     for flavour in Flavour::ALL {
-        let mut server = server(flavour);
+        let mut server = server(flavour, &[]);
         let client = client(&server, Protocol::Resp3).await;
         let mut subscription = in_time(client.subscribe(["a"])).await.unwrap();
         server.kill();
@@ -430,7 +417,7 @@ async fn a_closed_client_ends_its_streams_and_takes_no_more() {
 
 #[tokio::test]
 async fn the_connection_goes_some_time_after_the_last_subscription() {
-    let server = server(Flavour::Valkey);
+    let server = server(Flavour::Valkey, &[]);
     let client = client(&server, Protocol::Resp3).await;
     let connections = async || {
         let list = Command::new("CLIENT").arg("LIST");
@@ -450,7 +437,7 @@ async fn the_connection_goes_some_time_after_the_last_subscription() {
 
 #[test]
 fn a_subscription_outlives_the_runtime_that_connected() {
-    let server = server(Flavour::Valkey);
+    let server = server(Flavour::Valkey, &[]);
     let runtime =
         || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let first = runtime();
@@ -523,7 +510,9 @@ async fn a_server_that_does_not_confirm_is_a_timeout_and_leaves_nothing_behind()
 
 #[tokio::test]
 async fn a_flood_leaves_memory_bounded_and_the_latest_to_be_read() {
-    let server = server(Flavour::Valkey);
+    // Else the server drops a subscriber that is 32 MiB behind, and this is about our side.
+    let unlimited = ["--client-output-buffer-limit", "pubsub", "0", "0", "0"];
+    let server = server(Flavour::Valkey, &unlimited);
     let client = client(&server, Protocol::Resp3).await;
     let mut subscription = client.subscription();
     subscription.set_queue_max(1_000_000, 4 << 20);
