@@ -59,7 +59,8 @@
 //! [`Client::dedicated`] and [`Client::transaction`]. Blocking commands get one by themselves. Scripts and functions are
 //! carried out by the server as they are.
 //!
-//! A [`Client`] needs a tokio runtime with its I/O and time drivers enabled.
+//! A [`Client`] needs a tokio runtime with its I/O and time drivers enabled, unless its connections are driven by threads of
+//! their own ([`Config::with_driver_thread`]); programs without a runtime have [`blocking::Client`].
 
 pub mod blocking;
 pub mod cache;
