@@ -36,7 +36,7 @@
 //! - copied into a tree, an [`OwnedValue`], for those who want one.
 //!
 //! A frame keeps the block alive that it was received in. [`Frame::detach`] copies
-//! a small one out. [`Decoder::decode_batch`] takes all complete frames of a read
+//! a small one out, and [`ValueRef::detach`] a part of one. [`Decoder::decode_batch`] takes all complete frames of a read
 //! at once, at the price of one.
 //!
 //! # What is accepted

@@ -322,15 +322,61 @@ impl<'a> ValueRef<'a> {
         build::build(self)
     }
 
-    /// The value as a frame of its own, in the same memory.
-    pub(crate) fn to_frame(self) -> Frame {
+    /// The value as a frame of its own, with its attributes, in the same memory.
+    ///
+    /// An aggregate gets an index of its own, which is an allocation.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use respire_codec::{Decoder, Value};
+    ///
+    /// let mut received = BytesMut::from("*2\r\n:1\r\n*1\r\n+deep\r\n");
+    /// let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+    /// let Value::Array(elements) = frame.value().get() else { return Err("an array".into()) };
+    /// let last = elements.last().ok_or("two elements")?.to_frame();
+    /// drop(frame);
+    /// assert_eq!(last.parse::<Vec<&str>>()?, ["deep"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn to_frame(self) -> Frame {
+        self.framed(|range| self.bytes.slice(range))
+    }
+
+    /// A copy of the value, with its attributes, that holds on to nothing but itself.
+    ///
+    /// [`Frame::detach`] says when that is worth its price; this is the same for a part of a
+    /// frame.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use respire_codec::{Decoder, Value};
+    ///
+    /// let mut received = BytesMut::from("*2\r\n$5\r\nlarge\r\n:7\r\n");
+    /// let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+    /// let Value::Array(elements) = frame.value().get() else { return Err("an array".into()) };
+    /// let kept = elements.last().ok_or("two elements")?.detach();
+    /// assert_eq!((kept.bytes().len(), kept.parse::<u8>()?), (4, 7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn detach(self) -> Frame {
+        self.framed(|range| Bytes::copy_from_slice(self.bytes.get(range).unwrap_or_default()))
+    }
+
+    /// The value as a frame of the bytes that `take` returns for where it lies.
+    fn framed(self, take: impl FnOnce(Range<usize>) -> Bytes) -> Frame {
         let (start, base) = (self.at(), self.at() as u32 - self.base);
         let last = self.bare();
         let length = if last.width() == 1 { last.count() } else { last.lengths().aux };
-        let bytes = self.bytes.slice(start..last.at() + length as usize);
-        if let Some(frame) = Frame::constant(&bytes) {
+        let range = start..last.at() + length as usize;
+        let wire = self.bytes.get(range.clone()).unwrap_or_default();
+        if let Some(frame) = Frame::constant(wire) {
             return frame;
         }
+        let bytes = take(range);
         let mut nodes = self.nodes.get(..self.span()).unwrap_or(self.nodes).to_vec();
         let mut at = 0;
         while let Some(node) = nodes.get_mut(at) {

@@ -287,6 +287,9 @@ fn the_elements_of_a_frame_are_frames_that_read_as_they_do_in_it() {
         assert!(alone.is_empty());
         assert_eq!(again.value(), *expected);
         assert_eq!(element.detach().value(), *expected);
+        let part = expected.detach();
+        assert_eq!((part.value(), part.bytes()), (*expected, element.bytes()));
+        assert!(!frame.bytes().as_ptr_range().contains(&part.bytes().as_ptr()));
     }
     assert_eq!(elements[4].value().attributes().count(), 1);
     let inner: Vec<_> = elements[1].elements().unwrap().collect();

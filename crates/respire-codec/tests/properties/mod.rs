@@ -183,6 +183,10 @@ fn inspect(frame: &Frame) {
     let copy = frame.detach();
     assert_eq!(copy, *frame);
     assert_eq!(copy.bytes(), frame.bytes());
+    for part in frame.parse::<Vec<ValueRef<'_>>>().unwrap_or_default() {
+        assert_eq!(part.detach().value(), part);
+        assert_eq!(part.detach().bytes(), part.to_frame().bytes());
+    }
     let owned = frame.to_value();
     assert_eq!(value, owned);
     assert_eq!(owned.clone(), owned);
