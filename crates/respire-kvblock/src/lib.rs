@@ -49,6 +49,7 @@ mod index;
 mod lookup;
 mod mapping;
 mod memory;
+mod resync;
 mod score;
 mod server;
 
@@ -61,5 +62,6 @@ pub use error::IndexError;
 pub use index::{Index, KeyType, PodSet};
 pub use lookup::{Entries, Lookup};
 pub use memory::{InMemoryConfig, InMemoryIndex};
+pub use resync::{Resync, ResyncReason};
 pub use score::LongestPrefixScorer;
 pub use server::{ServerIndex, ServerStats};
