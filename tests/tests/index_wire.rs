@@ -248,17 +248,33 @@ on_servers! {
     }
 
     async fn a_lookup_stops_asking_soon_after_the_first_miss(index, raw) {
+        let index = index.with_round_trip(Some(Duration::from_micros(60)));
         let keys = hashes(0..8000);
         index.lookup(&keys, &PodSet::all()).await.unwrap();
-        assert_eq!(raw.calls("hkeys"), 64);
+        assert_eq!(raw.calls("hkeys"), 80);
         index.add(None, &keys[..100], &[gpu(POD)]).await.unwrap();
         assert_eq!(index.lookup(&keys, &PodSet::all()).await.unwrap().len(), 100);
-        // The chunk with the end of the prefix, and one that was under way behind it.
-        assert!(raw.calls("hkeys") <= 64 + 64 + 256 + 1024, "{}", raw.calls("hkeys"));
+        // The chunk with the end of the prefix, and what was under way behind it.
+        assert!(raw.calls("hkeys") <= 80 + 80 + 4 * 80, "{}", raw.calls("hkeys"));
         index.add(None, &keys, &[gpu(POD)]).await.unwrap();
         let before = raw.calls("hkeys");
         assert_eq!(index.lookup(&keys, &PodSet::all()).await.unwrap().len(), 8000);
         assert_eq!(raw.calls("hkeys") - before, 8000);
+    }
+
+    /// Whatever is measured, a lookup that finds nothing asks for no more than the first keys may be.
+    async fn a_lookup_is_right_and_bounded_whatever_round_trip_is_measured(index, raw) {
+        let keys = hashes(0..8000);
+        for _ in 0..20 {
+            let before = raw.calls("hkeys");
+            assert!(index.lookup(&keys, &PodSet::all()).await.unwrap().is_empty());
+            assert!((16..=2048).contains(&(raw.calls("hkeys") - before)));
+        }
+        for held in [1, 15, 100, 2500, 8000] {
+            index.add(None, &keys[..held], &[gpu(POD)]).await.unwrap();
+            let found = index.lookup(&keys, &PodSet::all()).await.unwrap();
+            assert_eq!((found.keys(), found.is_complete()), (&keys[..held], true));
+        }
     }
 
     async fn an_event_takes_few_commands(index, raw) {
@@ -704,7 +720,7 @@ async fn slow_server(mut peer: PeerConnection, pause: Duration) {
 
 /// Each chunk is answered within the time for one request, all of them together are not.
 #[tokio::test]
-async fn a_lookup_has_one_deadline_for_all_of_its_chunks() {
+async fn at_its_deadline_a_lookup_answers_with_what_it_has() {
     let pause = Duration::from_millis(50);
     let peer = ScriptedPeer::start(move |peer, _| slow_server(peer, pause)).await;
     let config: Config = peer.url().parse().unwrap();
@@ -712,11 +728,57 @@ async fn a_lookup_has_one_deadline_for_all_of_its_chunks() {
     let client = Client::with_config(config).await.unwrap().with_command_timeout(timeout);
     let index = ServerIndex::new(client);
     let keys = hashes(0..20_000);
-    let error = index.lookup(&keys, &PodSet::all()).await.unwrap_err();
-    assert!(error.is_timeout(), "{error:?}");
+    let found = index.lookup(&keys, &PodSet::all()).await.unwrap();
+    assert!(!found.is_complete());
+    assert_eq!(found.keys(), &keys[..found.len()]);
+    // The first chunk at least, and not all that take four seconds.
+    assert!((64..20_000).contains(&found.len()), "{}", found.len());
+    assert_eq!(found.prefix_lengths()[POD], found.len());
+    assert_eq!(index.stats().incomplete_lookups, 1);
     // With as much time as it takes it gets to the end.
     let patient = index.with_lookup_timeout(Some(Duration::from_secs(60)));
-    assert_eq!(patient.lookup(&keys[..600], &PodSet::all()).await.unwrap().len(), 600);
+    let found = patient.lookup(&keys[..600], &PodSet::all()).await.unwrap();
+    assert_eq!((found.len(), found.is_complete()), (600, true));
+}
+
+/// Without any answer nothing is known, not even that nobody holds the first block.
+#[tokio::test]
+async fn a_lookup_of_which_nothing_is_answered_in_time_is_an_error() {
+    let pause = Duration::from_secs(30);
+    let peer = ScriptedPeer::start(move |peer, _| slow_server(peer, pause)).await;
+    let client = Client::connect(&peer.url()).await.unwrap();
+    let index = ServerIndex::new(client).with_lookup_timeout(Some(Duration::from_millis(50)));
+    let error = index.lookup(&hashes(0..100), &PodSet::all()).await.unwrap_err();
+    assert!(error.is_timeout(), "{error:?}");
+    assert_eq!(index.stats().incomplete_lookups, 0);
+}
+
+/// A server that answers so many questions and then hangs up.
+async fn dying_server(mut peer: PeerConnection, answers: usize) {
+    let mut answered = 0;
+    while let Some(command) = peer.command().await {
+        if let Some(reply) = courtesies(&command) {
+            peer.send(reply).await;
+            continue;
+        }
+        if answered == answers {
+            return;
+        }
+        answered += 1;
+        peer.send(format!("*1\r\n${}\r\n{FIELD}\r\n", FIELD.len())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_lookup_whose_server_is_lost_on_the_way_answers_with_what_it_has() {
+    let peer = ScriptedPeer::start(move |peer, _| dying_server(peer, 64)).await;
+    let config: Config = peer.url().parse().unwrap();
+    let client = Client::with_config(config).await.unwrap();
+    let index = ServerIndex::new(client.with_retry(respire::RetryPolicy::never()));
+    let keys = hashes(0..200);
+    let found = index.lookup(&keys, &PodSet::all()).await.unwrap();
+    assert_eq!((found.keys(), found.is_complete()), (&keys[..64], false));
+    assert_eq!(index.stats().incomplete_lookups, 1);
 }
 
 /// A scan meets many fields that no lookup will meet again: what lookups remember is not pushed out by it.

@@ -48,6 +48,16 @@ pub enum ReplayError {
     /// The index failed.
     #[error("the index failed")]
     Index(#[source] IndexError),
+    /// A lookup ended before its time, so that its answer cannot be judged.
+    #[error(
+        "a lookup of {asked} blocks ended after {found}: its deadline passed or the server was lost"
+    )]
+    Incomplete {
+        /// How many blocks were asked for.
+        asked: usize,
+        /// How many were found until then.
+        found: usize,
+    },
     /// What the server holds could not be read.
     #[error("the index could not be checked")]
     Store(#[source] StoreError),
@@ -129,7 +139,7 @@ impl<'a> Replay<'a> {
     ) -> Result<(), ReplayError> {
         while let Some(request) = requests.next().await {
             let request = request.map_err(ReplayError::Trace)?;
-            self.step(&request, writers.as_deref_mut()).await.map_err(ReplayError::Index)?;
+            self.step(&request, writers.as_deref_mut()).await?;
             progress();
         }
         if let Some(writers) = writers {
@@ -144,7 +154,7 @@ impl<'a> Replay<'a> {
         &mut self,
         request: &Request,
         writers: Option<&mut Writers>,
-    ) -> Result<(), IndexError> {
+    ) -> Result<(), ReplayError> {
         let lookup = self.lookup(request).await?;
         let claimed = self.fleet.claimed_prefixes(&lookup);
         let real = self.fleet.real_prefixes(&request.hash_ids);
@@ -161,19 +171,25 @@ impl<'a> Replay<'a> {
         self.tally.count(request, pod, real[pod], ttft_s, &event);
         self.store.note_written(pod, &event.stored);
         let entry = self.fleet.entry(pod);
-        match writers {
+        let applied = match writers {
             None => self.applier.apply(entry, &event).await,
             Some(writers) => writers.send(pod, entry, event).await,
-        }
+        };
+        applied.map_err(ReplayError::Index)
     }
 
-    async fn lookup(&mut self, request: &Request) -> Result<Lookup, IndexError> {
+    async fn lookup(&mut self, request: &Request) -> Result<Lookup, ReplayError> {
         let keys = self.store.keys();
         let request_keys: Vec<BlockHash> =
             request.hash_ids.iter().map(|id| keys.request_key(*id)).collect();
         let began = Instant::now();
-        let lookup = self.store.index().lookup(&request_keys, &PodSet::all()).await?;
+        let lookup = self.store.index().lookup(&request_keys, &PodSet::all()).await;
+        let lookup = lookup.map_err(ReplayError::Index)?;
         self.tally.lookups.push(began.elapsed());
+        if !lookup.is_complete() {
+            let (asked, found) = (request_keys.len(), lookup.len());
+            return Err(ReplayError::Incomplete { asked, found });
+        }
         Ok(lookup)
     }
 }

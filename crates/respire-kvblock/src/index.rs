@@ -28,9 +28,10 @@ pub trait Index: Send + Sync {
     ///
     /// # Errors
     ///
-    /// When the backend cannot be asked. When it has a deadline for a lookup and that passes, however much was found until
-    /// then: [`is_timeout`](IndexError::is_timeout). What somebody else has stored under a request key is no error, but a key that
-    /// is not held.
+    /// When the backend cannot be asked at all, be it that its deadline passed before it said anything. Once a part has been
+    /// answered, a deadline that passes and a server that is lost end the walk there, and the answer says so:
+    /// [`is_complete`](Lookup::is_complete). What somebody else has stored under a request key is no error, but a key
+    /// that is not held.
     async fn lookup(&self, request_keys: &[BlockHash], pods: &PodSet)
     -> Result<Lookup, IndexError>;
 

@@ -1,6 +1,6 @@
 //! What a lookup answers.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use crate::{BlockHash, PodEntry};
 
@@ -36,6 +36,8 @@ pub struct Lookup {
     /// Every entry that an id stands for. It may hold more than this lookup names.
     table: Arc<Vec<Arc<PodEntry>>>,
     complete: bool,
+    /// How old the oldest part of the answer can be; `None` where all of it was read while the call ran.
+    staleness: Option<Duration>,
 }
 
 impl Lookup {
@@ -49,10 +51,32 @@ impl Lookup {
         self.keys.is_empty()
     }
 
-    /// Whether the walk went as far as there is something to find. It always did: a lookup that cannot go on, as when its
-    /// deadline passes, is an error today. Should it answer with what it has one day, this will say so.
+    /// Whether the walk went as far as there is something to find.
+    ///
+    /// If not, its deadline passed or the server was lost on the way. What was found until then is true: every prefix is
+    /// at least as long as it says here.
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// How long ago the oldest part of the answer may have been overtaken by a change, at the most. `None` where all of it
+    /// was read from where the index is kept while the call ran; some time where a near cache has answered.
+    pub fn staleness(&self) -> Option<Duration> {
+        self.staleness
+    }
+
+    /// The same answer of a walk that could not go on.
+    #[must_use]
+    pub fn incomplete(mut self) -> Self {
+        self.complete = false;
+        self
+    }
+
+    /// The same answer, a part of which may be as old as this. Of several such times the longest counts.
+    #[must_use]
+    pub fn with_staleness(mut self, staleness: Duration) -> Self {
+        self.staleness = self.staleness.max(Some(staleness));
+        self
     }
 
     /// The keys that were found, in the order in which they were asked for.
@@ -130,10 +154,12 @@ impl fmt::Debug for Lookup {
                     .finish()
             }
         }
-        f.debug_struct("Lookup")
-            .field("found", &Found(self))
-            .field("complete", &self.complete)
-            .finish()
+        let mut shown = f.debug_struct("Lookup");
+        shown.field("found", &Found(self)).field("complete", &self.complete);
+        if let Some(staleness) = self.staleness {
+            shown.field("staleness", &staleness);
+        }
+        shown.finish()
     }
 }
 
@@ -191,6 +217,11 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
+    /// How many positions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Appends a position with the ids of its entries, each kept once. `false`, and nothing appended, when there are
     /// none: the walk is over.
     pub(crate) fn push(&mut self, key: BlockHash, ids: impl IntoIterator<Item = u32>) -> bool {
@@ -225,7 +256,8 @@ impl Walk {
 
     /// The answer of a walk that went to its end. Every id that was pushed is an index into `table`.
     pub(crate) fn finish(self, table: Arc<Vec<Arc<PodEntry>>>) -> Lookup {
-        Lookup { keys: self.keys, ends: self.ends, ids: self.ids, table, complete: true }
+        let Self { keys, ends, ids, seen: _ } = self;
+        Lookup { keys, ends, ids, table, complete: true, staleness: None }
     }
 }
 
@@ -298,6 +330,19 @@ mod tests {
         ]);
         assert_eq!(found.prefix_lengths(), HashMap::from([("a", 2), ("b", 1), ("c", 4)]));
         assert!(found.is_complete());
+    }
+
+    #[test]
+    fn an_answer_says_whether_it_is_complete_and_how_stale_it_is() {
+        let found = lookup(&[&[("a", "gpu")]]);
+        assert_eq!((found.is_complete(), found.staleness()), (true, None));
+        let partial = found.clone().incomplete();
+        assert!(!partial.is_complete());
+        assert_eq!(partial.prefix_lengths(), HashMap::from([("a", 1)]));
+        let (short, long) = (Duration::from_millis(5), Duration::from_secs(1));
+        let stale = found.with_staleness(long).with_staleness(short);
+        assert_eq!((stale.is_complete(), stale.staleness()), (true, Some(long)));
+        assert!(format!("{stale:?}").ends_with("complete: true, staleness: 1s }"));
     }
 
     #[test]

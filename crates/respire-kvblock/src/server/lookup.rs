@@ -1,33 +1,15 @@
-//! Lookup: pipelined HKEYS in growing chunks, up to the first key that is not held.
+//! Lookup: pipelined HKEYS in chunks, up to the first key that is not held.
 
 use std::{
-    ops::Range,
-    pin::pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, stream::FuturesOrdered};
 use respire::{Command, Pipeline, Reply, Value};
 
 use super::{ServerIndex, fields::CallFields, keys::Key, names_wrong_type};
 use crate::{BlockHash, IndexError, Lookup, PodSet, lookup::Walk};
-
-/// The keys of the first chunk. Most prompts that hit nothing are answered with it, and so is every prompt of up to so
-/// many blocks, in one round trip. More would let a prompt without a hit wait for work on keys that are of no use to it.
-const FIRST_CHUNK: usize = 64;
-
-/// How much larger each chunk is than the one before. With 4, a prompt of 431 blocks takes two round trips, and one of
-/// 7,887 ten chunks, of which all but the first overlap.
-const GROWTH: usize = 4;
-
-/// The most keys of a chunk: with ten holders a megabyte of replies, which other requests on the connection wait for.
-const CHUNK_MAX: usize = 1024;
-
-/// How many chunks are under way at once after the first one, so that a long walk over a network waits for every second
-/// round trip at most. Without one, as on a loopback, there is nothing to gain. What it costs is the work on chunks behind
-/// the end of the prefix, of which most keys are absent and cheap.
-const UNDER_WAY: usize = 2;
 
 impl ServerIndex {
     pub(super) async fn lookup_in_chunks(
@@ -38,35 +20,58 @@ impl ServerIndex {
         let deadline = Deadline::after(self.lookup_timeout);
         let mut walk = Walk::default();
         let mut fields = CallFields::new(&self.fields, pods);
-        let (first, rest) = request_keys.split_at(request_keys.len().min(FIRST_CHUNK));
-        let mut more =
-            self.extend(&mut walk, &mut fields, first, &self.ask(first, deadline).await?)?;
-        let mut chunks = pin!(
-            stream::iter(chunks(rest.len()))
-                .map(|chunk| async {
-                    (&rest[chunk.clone()], self.ask(&rest[chunk], deadline).await)
-                })
-                .buffered(UNDER_WAY)
-        );
-        while more && let Some((keys, replies)) = chunks.next().await {
-            more = self.extend(&mut walk, &mut fields, keys, &replies?)?;
+        let mut window = self.pace.window();
+        let mut under_way = FuturesOrdered::new();
+        let mut rest = request_keys;
+        let mut is_complete = true;
+        loop {
+            while !rest.is_empty()
+                && let Some(size) = window.next_chunk()
+            {
+                let (chunk, behind) = rest.split_at(rest.len().min(size));
+                rest = behind;
+                window.sent(chunk.len());
+                under_way.push_back(self.ask(chunk, deadline));
+            }
+            let Some(answered) = under_way.next().await else { break };
+            let Answered { keys, replies, elapsed } = match answered {
+                Ok(answered) => answered,
+                // Nothing at all has been established.
+                Err(error) if window.is_first() => return Err(error),
+                Err(error) => {
+                    tracing::debug!(%error, found = walk.len(), "a lookup ends before its time");
+                    self.incomplete_lookups.fetch_add(1, Ordering::Relaxed);
+                    is_complete = false;
+                    break;
+                }
+            };
+            if window.is_first() {
+                self.pace.note(elapsed, &replies);
+            }
+            window.answered(keys.len());
+            if !self.extend(&mut walk, &mut fields, keys, &replies)? {
+                break;
+            }
         }
-        Ok(walk.finish(Arc::new(fields.into_entries())))
+        let lookup = walk.finish(Arc::new(fields.into_entries()));
+        Ok(if is_complete { lookup } else { lookup.incomplete() })
     }
 
-    async fn ask(
+    async fn ask<'a>(
         &self,
-        request_keys: &[BlockHash],
+        keys: &'a [BlockHash],
         deadline: Deadline,
-    ) -> Result<Vec<Reply>, IndexError> {
+    ) -> Result<Answered<'a>, IndexError> {
         // A command takes 36 bytes at most: the headers, `HKEYS` and 20 digits.
-        let mut pipeline = Pipeline::with_capacity(request_keys.len() * 44);
-        for &key in request_keys {
+        let mut pipeline = Pipeline::with_capacity(keys.len() * 44);
+        for &key in keys {
             pipeline.command(&[b"HKEYS", Key::request(key).as_ref()]);
         }
-        let client = self.client.with_command_timeout(deadline.left());
+        let asked = Instant::now();
+        let client = self.client.with_command_timeout(deadline.left_at(asked));
         let replies = client.pipeline(pipeline).await;
-        replies.map_err(|error| IndexError::client(LOOKUP_FAILED, error))
+        let replies = replies.map_err(|error| IndexError::client(LOOKUP_FAILED, error))?;
+        Ok(Answered { keys, replies, elapsed: asked.elapsed() })
     }
 
     /// Takes the walk through the replies of a chunk. `false` when it is over.
@@ -169,9 +174,16 @@ impl Deadline {
     }
 
     /// What is left of the time. The client answers a request without any that its deadline has passed.
-    fn left(self) -> Option<Duration> {
-        self.0.map(|at| at.saturating_duration_since(Instant::now()))
+    fn left_at(self, now: Instant) -> Option<Duration> {
+        self.0.map(|at| at.saturating_duration_since(now))
     }
+}
+
+/// A chunk of keys with the replies to them, and how long they took.
+struct Answered<'a> {
+    keys: &'a [BlockHash],
+    replies: Vec<Reply>,
+    elapsed: Duration,
 }
 
 const LOOKUP_FAILED: &str = "failed to look up blocks in the index";
@@ -189,40 +201,4 @@ pub(super) fn strings(reply: &Reply) -> Result<impl Iterator<Item = &[u8]>, resp
         Value::BulkString(text) | Value::SimpleString(text) => Some(text),
         _ => None,
     }))
-}
-
-/// The chunks after the first one.
-fn chunks(keys: usize) -> impl Iterator<Item = Range<usize>> {
-    let mut start = 0;
-    let mut size = FIRST_CHUNK;
-    std::iter::from_fn(move || {
-        if start == keys {
-            return None;
-        }
-        size = (size * GROWTH).min(CHUNK_MAX);
-        let chunk = start..keys.min(start + size);
-        start = chunk.end;
-        Some(chunk)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_grow_and_cover_every_key_once() {
-        for keys in [0, 1, 255, 256, 257, 1279, 1280, 1281, 7_823] {
-            let chunks: Vec<_> = chunks(keys).collect();
-            let mut next = 0;
-            for chunk in &chunks {
-                assert_eq!(chunk.start, next);
-                assert!(!chunk.is_empty() && chunk.len() <= CHUNK_MAX);
-                next = chunk.end;
-            }
-            assert_eq!(next, keys);
-        }
-        let sizes: Vec<_> = chunks(7_823).map(|chunk| chunk.len()).collect();
-        assert_eq!(sizes, [256, 1024, 1024, 1024, 1024, 1024, 1024, 1024, 399]);
-    }
 }

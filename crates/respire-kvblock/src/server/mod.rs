@@ -26,6 +26,7 @@ mod evict;
 mod fields;
 mod keys;
 mod lookup;
+mod pace;
 mod scripts;
 
 /// An index on a server, shared with every other process that uses the same database, llm-d's included.
@@ -65,7 +66,9 @@ pub struct ServerIndex {
     client: Client,
     lookup_timeout: Option<Duration>,
     fields: fields::FieldTable,
+    pace: pace::Pace,
     wrong_type_keys: AtomicU64,
+    incomplete_lookups: AtomicU64,
 }
 
 /// What a [`ServerIndex`] has met since it was made.
@@ -74,6 +77,8 @@ pub struct ServerIndex {
 pub struct ServerStats {
     /// How often a call met a key that held a value of a type which no version of the index keeps there.
     pub wrong_type_keys: u64,
+    /// How many lookups had to answer with what they had found until then.
+    pub incomplete_lookups: u64,
 }
 
 impl ServerIndex {
@@ -86,7 +91,9 @@ impl ServerIndex {
             lookup_timeout: client.command_timeout(),
             client,
             fields: fields::FieldTable::default(),
+            pace: pace::Pace::default(),
             wrong_type_keys: AtomicU64::new(0),
+            incomplete_lookups: AtomicU64::new(0),
         }
     }
 
@@ -98,6 +105,17 @@ impl ServerIndex {
         self
     }
 
+    /// The same index with an assumption on how long a round trip to the server takes, instead of a measurement. `None` to
+    /// measure, as by default.
+    ///
+    /// It decides how many keys a lookup asks for before it knows whether the first is held: as many as keep the server
+    /// busy for about a round trip.
+    #[must_use]
+    pub fn with_round_trip(mut self, round_trip: Option<Duration>) -> Self {
+        self.pace = pace::Pace::new(round_trip);
+        self
+    }
+
     /// The client that the index uses.
     pub fn client(&self) -> &Client {
         &self.client
@@ -105,7 +123,10 @@ impl ServerIndex {
 
     /// What the index has met so far.
     pub fn stats(&self) -> ServerStats {
-        ServerStats { wrong_type_keys: self.wrong_type_keys.load(Ordering::Relaxed) }
+        ServerStats {
+            wrong_type_keys: self.wrong_type_keys.load(Ordering::Relaxed),
+            incomplete_lookups: self.incomplete_lookups.load(Ordering::Relaxed),
+        }
     }
 
     /// Sends the commands and waits for their replies.
