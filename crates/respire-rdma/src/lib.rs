@@ -13,6 +13,10 @@
 //!
 //! `docs/design/rdma.md` has the choices.
 
-#![allow(dead_code, reason = "the driver, which uses what is here, is not there yet")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the driver, which uses what is here, is not there yet"
+)]
 
 mod protocol;

@@ -20,16 +20,15 @@ pub(crate) enum Command {
     /// Says nothing.
     Keepalive,
     /// Announces memory that the peer may write to, from its first byte on.
-    RegisterXferMemory(RemoteMemory),
+    RegisterXferMemory(XferMemory),
 }
 
-/// Memory of one end that the other may write to. The last byte's address is not beyond the end of the address space.
+/// Memory of one end that the other may write to. It is not empty, and does not go beyond the end of the address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RemoteMemory {
-    pub(crate) address: u64,
-    /// At least 1.
-    pub(crate) length: u32,
-    pub(crate) key: u32,
+pub(crate) struct XferMemory {
+    address: u64,
+    length: u32,
+    key: u32,
 }
 
 /// Why bytes are no command that a peer may send.
@@ -63,7 +62,7 @@ impl Command {
                 SET_CLIENT_FEATURE
             }
             Self::Keepalive => KEEPALIVE,
-            Self::RegisterXferMemory(RemoteMemory { address, length, key }) => {
+            Self::RegisterXferMemory(XferMemory { address, length, key }) => {
                 bytes[16..24].copy_from_slice(&address.to_be_bytes());
                 bytes[24..28].copy_from_slice(&length.to_be_bytes());
                 bytes[28..32].copy_from_slice(&key.to_be_bytes());
@@ -89,7 +88,7 @@ impl Command {
             KEEPALIVE => Ok(Self::Keepalive),
             REGISTER_XFER_MEMORY => {
                 let sizes = u64_at(bytes, 24);
-                RemoteMemory::new(u64_at(bytes, 16), (sizes >> 32) as u32, sizes as u32)
+                XferMemory::new(u64_at(bytes, 16), (sizes >> 32) as u32, sizes as u32)
                     .map(Self::RegisterXferMemory)
             }
             opcode => Err(CommandError::Opcode(opcode)),
@@ -97,8 +96,8 @@ impl Command {
     }
 }
 
-impl RemoteMemory {
-    fn new(address: u64, length: u32, key: u32) -> Result<Self, CommandError> {
+impl XferMemory {
+    pub(crate) fn new(address: u64, length: u32, key: u32) -> Result<Self, CommandError> {
         if length == 0 {
             return Err(CommandError::EmptyMemory);
         }
@@ -106,6 +105,18 @@ impl RemoteMemory {
             return Err(CommandError::MemoryWraps);
         }
         Ok(Self { address, length, key })
+    }
+
+    pub(crate) fn address(&self) -> u64 {
+        self.address
+    }
+
+    pub(crate) fn length(&self) -> u32 {
+        self.length
+    }
+
+    pub(crate) fn key(&self) -> u32 {
+        self.key
     }
 }
 
@@ -124,8 +135,7 @@ mod tests {
 
     #[test]
     fn commands_look_as_the_protocol_says() {
-        let memory =
-            RemoteMemory { address: 0x0102_0304_0506_0708, length: 0x10_0000, key: 0x2a2b };
+        let memory = XferMemory { address: 0x0102_0304_0506_0708, length: 0x10_0000, key: 0x2a2b };
         let mut expected = [0; 32];
         expected[1] = 3;
         expected[16..].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8, 0, 0x10, 0, 0, 0, 0, 0x2a, 0x2b]);
@@ -142,13 +152,13 @@ mod tests {
 
     #[test]
     fn commands_are_read_as_they_are_written() {
-        let memory = RemoteMemory { address: u64::MAX - 63, length: 64, key: u32::MAX };
+        let memory = XferMemory { address: u64::MAX - 63, length: 64, key: u32::MAX };
         for command in [
             Command::GetServerFeature { select: u16::MAX, features: u64::MAX },
             Command::SetClientFeature { select: 1, features: 1 << 63 },
             Command::Keepalive,
             Command::RegisterXferMemory(memory),
-            Command::RegisterXferMemory(RemoteMemory { address: 0, length: u32::MAX, key: 0 }),
+            Command::RegisterXferMemory(XferMemory { address: 0, length: u32::MAX, key: 0 }),
         ] {
             assert_eq!(Command::decode(&command.encode()), Ok(command));
         }
@@ -172,7 +182,7 @@ mod tests {
             assert_eq!(Command::decode(&bytes), Err(CommandError::Opcode(opcode)));
         }
         let announce = |address: u64, length: u32| {
-            let memory = RemoteMemory { address, length, key: 1 };
+            let memory = XferMemory { address, length, key: 1 };
             Command::decode(&Command::RegisterXferMemory(memory).encode())
         };
         assert_eq!(announce(4096, 0), Err(CommandError::EmptyMemory));

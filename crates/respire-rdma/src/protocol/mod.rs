@@ -1,4 +1,19 @@
-//! Valkey over RDMA without a card: no memory, no clock, no task; counters only.
+//! Valkey over RDMA without a card: which message may be sent when, and what a received one means.
+//!
+//! A [`Session`] has no memory, no clock and no task; it counts. See there for who calls what.
 
+mod budget;
 mod command;
 mod failure;
+mod receiving;
+mod sending;
+mod session;
+mod work;
+
+pub(crate) use self::{
+    command::{COMMAND_BYTES, XferMemory},
+    failure::{Failure, WorkStatus},
+    sending::{CommandSend, Write},
+    session::{ConnectionEvent, Counts, Receive, Session, Settings},
+    work::{Outcome, WorkId},
+};
