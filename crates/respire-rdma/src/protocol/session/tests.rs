@@ -99,6 +99,13 @@ impl Bench {
         made
     }
 
+    /// So many writes of a byte.
+    fn write_times(&mut self, count: usize) {
+        for _ in 0..count {
+            assert!(self.write(1).is_some());
+        }
+    }
+
     fn complete(&mut self, id: WorkId) {
         self.session.handle_completion(id, Outcome::Sent, self.now);
     }
@@ -180,8 +187,10 @@ fn staging_memory_shorter_than_the_window_is_used_again_when_its_write_completed
     // The announcement is before it in the queue.
     bench.complete(WorkId::Send(0));
     bench.complete(first.id());
-    assert_eq!(bench.write(250).unwrap().staging(), 0..200);
-    bench.complete(second.id());
+    let third = bench.write(250).unwrap();
+    assert_eq!(third.staging(), 0..200);
+    assert!(bench.write(250).is_none() && !second.is_signalled());
+    bench.complete(third.id());
     let fourth = bench.write(250).unwrap();
     assert_eq!((fourth.staging(), fourth.remote_address()), (200..256, 0x10_0000 + 456));
 }
@@ -237,12 +246,12 @@ fn writes_stop_at_512_that_the_peer_may_not_have_seen_and_go_on_when_it_answers(
 fn a_fence_proves_what_was_sent_before_it_and_not_after() {
     let mut bench = Bench::with(|settings| settings.staging_bytes = 1 << 20);
     bench.open(1 << 20);
-    (0..300).for_each(|_| drop(bench.write(1)));
+    bench.write_times(300);
     let [Command::GetServerFeature { select, .. }] = bench.commands()[..] else { panic!() };
-    (0..100).for_each(|_| drop(bench.write(1)));
+    bench.write_times(100);
     bench.arrive_command(Command::GetServerFeature { select, features: 0 });
     assert_eq!(bench.session.unproven(), 100);
-    (0..200).for_each(|_| drop(bench.write(1)));
+    bench.write_times(200);
     let [Command::GetServerFeature { select: next, .. }] = bench.commands()[..] else { panic!() };
     assert_ne!(select, next);
 }
@@ -251,7 +260,7 @@ fn a_fence_proves_what_was_sent_before_it_and_not_after() {
 fn data_in_memory_announced_anew_proves_the_announcement() {
     let mut bench = Bench::with(|settings| settings.staging_bytes = 1 << 20);
     bench.open(1 << 20);
-    (0..9).for_each(|_| drop(bench.write(1)));
+    bench.write_times(9);
     assert_eq!(bench.session.unproven(), 10);
     bench.arrive(Outcome::Data(0));
     assert_eq!(bench.session.unproven(), 10);
@@ -261,7 +270,7 @@ fn data_in_memory_announced_anew_proves_the_announcement() {
     assert!(matches!(bench.session.receive(), Receive::Bytes { .. }));
     bench.session.release(RECEIVE_BYTES as usize);
     assert_eq!(bench.commands().len(), 1);
-    drop(bench.write(1));
+    bench.write_times(1);
     bench.arrive(Outcome::Data(1));
     assert_eq!(bench.session.unproven(), 1);
     bench.arrive(Outcome::Data(1));
@@ -272,10 +281,10 @@ fn data_in_memory_announced_anew_proves_the_announcement() {
 fn a_window_opened_again_proves_the_writes_that_filled_it() {
     let mut bench = Bench::new();
     bench.open(10);
-    (0..10).for_each(|_| drop(bench.write(1)));
+    bench.write_times(10);
     bench.open(10);
     assert_eq!(bench.session.unproven(), 0);
-    (0..9).for_each(|_| drop(bench.write(1)));
+    bench.write_times(9);
     // Announced out of turn: nothing is known of the old memory.
     bench.open(10);
     assert_eq!(bench.session.unproven(), 9);
@@ -450,7 +459,7 @@ fn failures_say_what_happened_and_the_first_one_counts() {
     ] {
         let mut bench = Bench::new();
         bench.open(64);
-        (0..2).for_each(|_| drop(bench.write(1)));
+        bench.write_times(2);
         bench.arrive(Outcome::Data(1));
         bench.session.budget = Budget::new();
         bench.fail(status);
