@@ -108,7 +108,7 @@ impl fmt::Display for PodEntry {
 }
 
 /// Text that may hold bytes which are not UTF-8, each of them replaced by U+FFFD, as Go replaces them.
-fn text_from_bytes(bytes: &[u8]) -> String {
+pub(crate) fn text_from_bytes(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     push_bytes(&mut text, bytes);
     text

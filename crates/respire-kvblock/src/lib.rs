@@ -45,6 +45,7 @@ mod block;
 mod config;
 mod entry;
 mod error;
+pub mod events;
 mod index;
 mod lookup;
 mod mapping;
