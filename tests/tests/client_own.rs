@@ -522,3 +522,82 @@ async fn an_idle_connection_that_was_lost_is_replaced_unnoticed() {
         }
     }
 }
+
+#[tokio::test]
+async fn closing_does_not_wait_for_what_waits_without_end() {
+    everywhere(async |client, name| {
+        let pop = {
+            let client = client.clone();
+            tokio::spawn(async move { client.execute(command(&["BLPOP", "k", "0"])).await })
+        };
+        let mut own = in_time(client.dedicated()).await.unwrap();
+        let read = tokio::spawn(async move {
+            own.execute(command(&["XREAD", "BLOCK", "0", "STREAMS", "s", "$"])).await
+        });
+        blocked(&client, 2).await;
+        in_time(client.close()).await;
+        for waiting in [pop, read] {
+            let error = in_time(waiting).await.unwrap().unwrap_err();
+            assert!(error.is_closed(), "{name}: {error:?}");
+            assert_eq!(error.send_state(), SendState::MaybeSent, "{name}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_that_is_dead_is_not_handed_out() {
+    let peer = ScriptedPeer::start(|mut connection, number| async move {
+        connection.shake_hands().await;
+        let mut pops = 0;
+        while let Some(command) = connection.command().await {
+            match &*command[0] {
+                "PING" if number == 1 => return connection.swallow().await,
+                "PING" => {
+                    connection.send(format!("${}\r\n{}\r\n", command[1].len(), command[1])).await;
+                }
+                _ => {
+                    pops += 1;
+                    connection.send(format!(":{}\r\n", number * 10 + pops)).await;
+                }
+            }
+        }
+    })
+    .await;
+    let config: Config = peer.url().parse().unwrap();
+    let config = config
+        .with_command_timeout(Some(Duration::from_millis(200)))
+        .with_health_check(Some(Duration::from_millis(300)));
+    let client = in_time(Client::with_config(config)).await.unwrap();
+    let pop =
+        async || in_time(client.query::<usize>(command(&["BLPOP", "k", "30"]))).await.unwrap();
+    assert_eq!(pop().await, 11);
+    assert_eq!(pop().await, 12, "the connection is kept");
+    // It is asked, and does not answer.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let popped = pop().await;
+    assert!(popped > 20, "{popped}");
+}
+
+#[tokio::test]
+async fn a_blocking_command_that_is_sent_again_has_one_deadline() {
+    let peer = ScriptedPeer::start(|mut connection, number| async move {
+        connection.shake_hands().await;
+        if connection.command().await.is_some() && number == 1 {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            return;
+        }
+        connection.swallow().await;
+    })
+    .await;
+    let config: Config = peer.url().parse().unwrap();
+    let config = config.with_command_timeout(Some(Duration::from_secs(2)));
+    let client = in_time(Client::with_config(config)).await.unwrap();
+    let start = Instant::now();
+    let read = command(&["XREAD", "BLOCK", "2000", "STREAMS", "s", "$"]);
+    let error = in_time(client.execute(read)).await.unwrap_err();
+    assert!(error.is_timeout() && error.send_state() == SendState::MaybeSent, "{error:?}");
+    // Two seconds each for the server and for the request; a second attempt from its own start would take until the seventh.
+    assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
+    assert_eq!(client.stats().retried, 1);
+}

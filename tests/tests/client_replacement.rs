@@ -10,7 +10,7 @@ use std::{
 
 use respire::{
     Client, Command, Config, Credentials, CredentialsError, CredentialsFuture, CredentialsProvider,
-    WhenDown,
+    Pipeline, WhenDown,
 };
 use respire_cli::local_server::Flavour;
 use respire_tests::peer::ScriptedPeer;
@@ -272,5 +272,163 @@ async fn the_library_is_shown_to_the_server_unless_that_is_switched_off() {
         let client = in_time(client).await.unwrap();
         let info: String = in_time(client.query(command(&["CLIENT", "INFO"]))).await.unwrap();
         assert_eq!(info.contains("lib-name=respire"), shown, "{info}");
+    }
+}
+
+/// Gives a user of its own to each version of the credentials, once it is let.
+struct Versions {
+    version: AtomicUsize,
+    changed: Notify,
+    /// Who asks waits for one of these.
+    gate: tokio::sync::Semaphore,
+}
+
+impl CredentialsProvider for Versions {
+    fn credentials(&self) -> CredentialsFuture<'_, Result<Credentials, CredentialsError>> {
+        Box::pin(async {
+            let user = format!("u{}", self.version.load(Ordering::SeqCst));
+            self.gate.acquire().await?.forget();
+            Ok(Credentials::new(Some(&user), "secret"))
+        })
+    }
+
+    fn changed(&self) -> CredentialsFuture<'_, ()> {
+        Box::pin(self.changed.notified())
+    }
+}
+
+impl Versions {
+    fn change(&self) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        self.changed.notify_waiters();
+    }
+}
+
+/// A client of a server that knows the users `u0` to `u9`.
+async fn with_versions(server: &respire_cli::local_server::LocalServer) -> (Client, Arc<Versions>) {
+    let admin =
+        in_time(Client::with_config(config(&server.url()))).await.expect("the server is up");
+    for user in 0..10 {
+        let user =
+            command(&["ACL", "SETUSER", &format!("u{user}"), "on", ">secret", "~*", "+@all"]);
+        in_time(admin.execute(user)).await.expect("the server is up");
+    }
+    let versions = Arc::new(Versions {
+        version: AtomicUsize::new(0),
+        changed: Notify::new(),
+        gate: tokio::sync::Semaphore::new(1),
+    });
+    let with_provider = config(&server.url()).with_credentials_provider(Arc::clone(&versions));
+    let client = in_time(Client::with_config(with_provider)).await.expect("the server is up");
+    (client, versions)
+}
+
+async fn whoami(client: &Client) -> String {
+    in_time(client.query(command(&["ACL", "WHOAMI"]))).await.expect("the server answers")
+}
+
+/// Waits until the client is this user.
+async fn becomes(client: &Client, user: &str) {
+    for _ in 0..1000 {
+        if whoami(client).await == user {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the client is {} and does not become {user}", whoami(client).await);
+}
+
+#[tokio::test]
+async fn credentials_that_change_while_the_last_change_is_acted_on_are_used_too() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &[]);
+        let (client, versions) = with_versions(&server).await;
+        assert_eq!(whoami(&client).await, "u0");
+        versions.change();
+        // The replacement has its credentials, which are outdated before it is there.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        versions.change();
+        versions.gate.add_permits(1);
+        becomes(&client, "u1").await;
+        versions.gate.add_permits(1);
+        becomes(&client, "u2").await;
+    }
+}
+
+#[tokio::test]
+async fn dedicated_connections_do_not_outlive_their_credentials() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &[]);
+        let (client, versions) = with_versions(&server).await;
+        versions.gate.add_permits(2);
+        let (mut kept, idle) = (client.dedicated().await.unwrap(), client.dedicated().await);
+        let mut idle = idle.unwrap();
+        for own in [&mut kept, &mut idle] {
+            let user: String = in_time(own.query(command(&["ACL", "WHOAMI"]))).await.unwrap();
+            assert_eq!(user, "u0", "{flavour:?}");
+        }
+        drop(idle);
+        connections(&client, 3).await;
+        versions.gate.add_permits(1);
+        versions.change();
+        becomes(&client, "u1").await;
+        // The idle one is gone at once, that in use when it is given back.
+        connections(&client, 2).await;
+        let user: String = in_time(kept.query(command(&["ACL", "WHOAMI"]))).await.unwrap();
+        assert_eq!(user, "u0", "{flavour:?}");
+        drop(kept);
+        connections(&client, 1).await;
+        versions.gate.add_permits(1);
+        let mut own = client.dedicated().await.unwrap();
+        let user: String = in_time(own.query(command(&["ACL", "WHOAMI"]))).await.unwrap();
+        assert_eq!(user, "u1", "{flavour:?}");
+    }
+}
+
+#[tokio::test]
+async fn pipelines_notice_that_a_server_became_a_replica() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &[]);
+        let client = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+        for atomic in [false, true] {
+            // Not sooner than connections are replaced again.
+            tokio::time::sleep(Duration::from_millis(1100)).await;
+            let first = id(&client).await;
+            in_time(client.execute(command(&["REPLICAOF", "127.0.0.1", "1"]))).await.unwrap();
+            let mut writes = if atomic { Pipeline::atomic() } else { Pipeline::new() };
+            writes.command(&["PING"]).command(&["SET", "k", "v"]);
+            match in_time(client.pipeline(&mut writes)).await {
+                Ok(replies) => {
+                    assert_eq!(replies[1].server_error().unwrap().code(), "READONLY");
+                }
+                Err(error) => assert_eq!(error.server_error().unwrap().code(), "READONLY"),
+            }
+            moved(&client, first).await;
+            in_time(client.execute(command(&["REPLICAOF", "NO", "ONE"]))).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_dedicated_connection_to_what_became_a_replica_is_not_used_again() {
+    for flavour in Flavour::ALL {
+        let server = server(flavour, &[]);
+        let client = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+        let own_id = async || -> i64 {
+            let mut own = client.dedicated().await.unwrap();
+            in_time(own.query(command(&["CLIENT", "ID"]))).await.unwrap()
+        };
+        let first = own_id().await;
+        assert_eq!(own_id().await, first, "{flavour:?}: it is kept");
+        in_time(client.execute(command(&["REPLICAOF", "127.0.0.1", "1"]))).await.unwrap();
+        let pop = command(&["BLPOP", "k", "1"]);
+        let error = in_time(client.execute(pop)).await.unwrap_err();
+        assert_eq!(error.server_error().unwrap().code(), "READONLY", "{flavour:?}");
+        assert_ne!(own_id().await, first, "{flavour:?}");
+        let second = own_id().await;
+        let mut own = client.dedicated().await.unwrap();
+        in_time(own.execute(command(&["SET", "k", "v"]))).await.unwrap_err();
+        drop(own);
+        assert_ne!(own_id().await, second, "{flavour:?}");
     }
 }

@@ -55,7 +55,8 @@ impl CachedClient {
         }
         let store = Arc::new(Store::new(&config));
         let sink: Arc<dyn PushSink> = store.clone();
-        let link = Arc::new(Link::new(Arc::new(settings), sink, Arc::default()));
+        let link = Link::new(Arc::new(settings), sink, Arc::default(), client.rotation());
+        let link = Arc::new(link);
         let inner = Arc::new(Inner { config, store, link });
         // What was made so far goes if this future is dropped.
         inner.link.connection(WhenDown::FailFast)?.opened().await?;

@@ -4,9 +4,9 @@ use std::{fmt, time::Instant};
 
 use respire_codec::{Frame, FromValue, Protocol};
 
-use super::{Options, pool::Lease};
+use super::{Options, is_readonly, pool::Lease};
 use crate::{
-    command::{Command, Packet, Pipeline, Placement},
+    command::{Blocking, Command, Packet, Pipeline, Placement},
     error::Error,
     reply::Reply,
     session::Replies,
@@ -163,8 +163,15 @@ impl Dedicated {
         let before = self.state;
         self.state.is_altered |= change.is_some();
         self.settle();
-        let replies = self.lease.run(&packet, deadline).await?;
+        let replies = match (placement, deadline) {
+            (Placement::Waiting(Blocking::Unlimited), None) => {
+                self.lease.run_endless(&packet).await?
+            }
+            _ => self.lease.run(&packet, deadline).await?,
+        };
         self.state = before;
+        // A server that is no primary any more is not the one to go back to.
+        self.state.is_altered |= replies.iter().any(is_readonly);
         if let Some(Change::Other) = change {
             self.state.is_altered = true;
         }

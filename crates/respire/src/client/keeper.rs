@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::link::Link;
+use super::{link::Link, rotation::Rotation};
 use crate::{config::Config, connection::Connection};
 
 /// The pause after a replacement that could not be made: the connection that it is for still serves.
@@ -18,35 +18,41 @@ pub(super) fn is_wanted(config: &Config) -> bool {
         || config.credentials_provider().is_some()
 }
 
-/// Looks after a connection of a link as long as it is the present one: has it replaced when its time has come, and keeps
-/// a spare one beside it.
-pub(super) async fn keep(link: Weak<Link>, connection: Arc<Connection>, config: Arc<Config>) {
-    let changed = async {
-        match config.credentials_provider() {
-            Some(provider) => provider.changed().await,
-            None => std::future::pending().await,
-        }
-    };
-    let aged = async {
-        // An attempt that fails ends the connection, which is looked at below.
-        if connection.opened().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        match config.connection_age_max() {
-            // At random, so that connections that were made together do not end together.
-            Some(age) => tokio::time::sleep(age.mul_f64(rand::random_range(0.8..=1.0))).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = connection.finished() => {
-            if let Some(link) = link.upgrade() {
-                link.promote_spare();
+/// A connection of a link that is looked after as long as it is the present one.
+pub(super) struct Kept {
+    pub(super) link: Weak<Link>,
+    pub(super) connection: Arc<Connection>,
+    pub(super) config: Arc<Config>,
+    pub(super) rotation: Arc<Rotation>,
+    /// The number of the credentials that it was made with, or of older ones.
+    pub(super) credentials: u64,
+}
+
+impl Kept {
+    /// Has it replaced when its time has come, and keeps a spare one beside it.
+    pub(super) async fn keep(self) {
+        let Self { link, connection, config, rotation, credentials } = self;
+        let aged = async {
+            // An attempt that fails ends the connection, which is looked at below.
+            if connection.opened().await.is_err() {
+                std::future::pending::<()>().await;
             }
+            match config.connection_age_max() {
+                // At random, so that connections that were made together do not end together.
+                Some(age) => tokio::time::sleep(age.mul_f64(rand::random_range(0.8..=1.0))).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = connection.finished() => {
+                if let Some(link) = link.upgrade() {
+                    link.promote_spare();
+                }
+            }
+            () = spare(&link, &connection, &config) => {}
+            () = aged => replace(link, connection).await,
+            () = rotation.changed_since(credentials) => replace(link, connection).await,
         }
-        () = spare(&link, &connection, &config) => {}
-        () = aged => replace(link, connection).await,
-        () = changed => replace(link, connection).await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::link::Link;
+use super::{link::Link, rotation::Rotation};
 use crate::{
     config::{Config, WhenDown},
     connection::Connection,
@@ -32,9 +32,12 @@ impl Lanes {
         config: &Arc<Config>,
         sink: &Arc<dyn PushSink>,
         totals: &Arc<Totals>,
+        rotation: &Arc<Rotation>,
     ) -> Self {
-        let link =
-            |_| Arc::new(Link::new(Arc::clone(config), Arc::clone(sink), Arc::clone(totals)));
+        let link = |_| {
+            let (config, sink) = (Arc::clone(config), Arc::clone(sink));
+            Arc::new(Link::new(config, sink, Arc::clone(totals), Arc::clone(rotation)))
+        };
         let links = |count: usize| (0..count).map(link).collect();
         let bulk_bytes_min = config.bulk_bytes_min();
         let (main, bulk) = config.lane_connections();
@@ -82,6 +85,11 @@ impl Lanes {
             (None, Some(_)) => other,
             _ => one,
         }
+    }
+
+    /// The server has shown that it is no primary any more: connections are made anew, since its name may lead elsewhere.
+    pub(super) fn suspect(&self) {
+        self.main.iter().chain(&self.bulk).for_each(Link::suspect);
     }
 
     /// Adds what has happened on the connections that are there.

@@ -7,7 +7,7 @@ use std::{
 
 use respire_codec::Protocol;
 
-use super::keeper;
+use super::{keeper, rotation::Rotation};
 use crate::{
     config::{Config, WhenDown},
     connection::Connection,
@@ -30,7 +30,16 @@ pub(crate) struct Link {
     sink: Arc<dyn PushSink>,
     /// Has the numbers of connections that are gone.
     totals: Arc<Totals>,
+    rotation: Arc<Rotation>,
     state: Mutex<LinkState>,
+}
+
+/// A connection that is not the present one yet.
+#[derive(Debug)]
+struct Made {
+    connection: Arc<Connection>,
+    /// The number of the credentials; see [`Rotation`].
+    credentials: u64,
 }
 
 #[derive(Debug, Default)]
@@ -41,11 +50,11 @@ struct LinkState {
     /// Connections that take no new requests and may still have some under way.
     given_up: Vec<Weak<Connection>>,
     /// Made to take the place of the present one.
-    replacement: Option<Arc<Connection>>,
+    replacement: Option<Made>,
     /// When the last one was begun.
     replaced: Option<Instant>,
     /// Ready, in case that the present one is lost.
-    spare: Option<Arc<Connection>>,
+    spare: Option<Made>,
     backoff: Backoff,
     closed: bool,
 }
@@ -89,18 +98,26 @@ impl Backoff {
 }
 
 impl Link {
-    pub(crate) fn new(config: Arc<Config>, sink: Arc<dyn PushSink>, totals: Arc<Totals>) -> Self {
-        Self { config, sink, totals, state: Mutex::new(LinkState::default()) }
+    pub(crate) fn new(
+        config: Arc<Config>,
+        sink: Arc<dyn PushSink>,
+        totals: Arc<Totals>,
+        rotation: Arc<Rotation>,
+    ) -> Self {
+        Self { config, sink, totals, rotation, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, LinkState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(&self, not_before: Option<Instant>) -> Result<Arc<Connection>, Error> {
-        let Self { config, sink, totals, .. } = self;
+    fn start(&self, not_before: Option<Instant>) -> Result<Made, Error> {
+        let Self { config, sink, totals, rotation, .. } = self;
         let (sink, totals) = (Arc::clone(sink), Arc::clone(totals));
-        Connection::start(Arc::clone(config), sink, totals, config.checks(), not_before)
+        let credentials = rotation.before_start();
+        let checks = config.checks();
+        let connection = Connection::start(Arc::clone(config), sink, totals, checks, not_before)?;
+        Ok(Made { connection, credentials })
     }
 
     /// The present connection as it is: it may take no requests any more.
@@ -139,12 +156,10 @@ impl Link {
             };
         }
         // One that is still being dialled is the attempt that there would be otherwise.
-        if let Some(spare) = state.spare.take().filter(|spare| spare.accepts()) {
+        if let Some(spare) = state.spare.take().filter(|spare| spare.connection.accepts()) {
             state.holds_off = None;
             state.give_up(last.as_ref());
-            self.keep(&spare);
-            state.connection = Some(Arc::clone(&spare));
-            return Ok(spare);
+            return Ok(self.establish(&mut state, spare));
         }
         let hold_off = last.as_ref().and_then(|last| state.backoff.hold_off(last));
         if let (Some((_, error)), WhenDown::FailFast) = (&hold_off, when_down) {
@@ -154,20 +169,27 @@ impl Link {
         let next = self.start(not_before)?;
         state.backoff.attempt();
         state.holds_off = hold_off;
-        state.connection = Some(Arc::clone(&next));
         state.give_up(last.as_ref());
-        self.keep(&next);
-        Ok(next)
+        Ok(self.establish(&mut state, next))
     }
 
-    /// Has a connection looked after that becomes the present one.
-    fn keep(self: &Arc<Self>, connection: &Arc<Connection>) {
+    /// Makes a connection the present one, which is looked after.
+    fn establish(self: &Arc<Self>, state: &mut LinkState, made: Made) -> Arc<Connection> {
+        let Made { connection, credentials } = made;
+        state.connection = Some(Arc::clone(&connection));
         if keeper::is_wanted(&self.config)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            let connection = Arc::clone(connection);
-            runtime.spawn(keeper::keep(Arc::downgrade(self), connection, Arc::clone(&self.config)));
+            let kept = keeper::Kept {
+                link: Arc::downgrade(self),
+                connection: Arc::clone(&connection),
+                config: Arc::clone(&self.config),
+                rotation: Arc::clone(&self.rotation),
+                credentials,
+            };
+            runtime.spawn(kept.keep());
         }
+        connection
     }
 
     /// Something is wrong with the server behind the present connection: it is replaced, not too often.
@@ -186,13 +208,14 @@ impl Link {
     /// dialled for it.
     pub(super) fn start_replacement(&self, old: &Arc<Connection>) -> Option<Arc<Connection>> {
         let mut state = self.state();
-        let dialling = state.replacement.as_ref().is_some_and(|next| next.accepts());
+        let dialling = state.replacement.as_ref().is_some_and(|next| next.connection.accepts());
         if state.closed || dialling || !state.is_present(old) {
             return None;
         }
-        let next = self.start(None).ok()?;
+        let made = self.start(None).ok()?;
+        let next = Arc::clone(&made.connection);
         state.replaced = Some(Instant::now());
-        state.replacement = Some(Arc::clone(&next));
+        state.replacement = Some(made);
         Some(next)
     }
 
@@ -200,17 +223,16 @@ impl Link {
     /// carried out there.
     pub(super) fn switch(self: &Arc<Self>, old: &Arc<Connection>, next: &Arc<Connection>) {
         let mut state = self.state();
-        state.replacement = None;
-        if state.closed || !state.is_present(old) {
+        let made = state.replacement.take_if(|made| Arc::ptr_eq(&made.connection, next));
+        let Some(made) = made.filter(|_| !state.closed && state.is_present(old)) else {
             return next.abort();
-        }
+        };
         state.give_up(Some(old));
-        state.connection = Some(Arc::clone(next));
         // The spare is as old, or was made with the same credentials.
         if let Some(spare) = state.spare.take() {
-            spare.abort();
+            spare.connection.abort();
         }
-        self.keep(next);
+        self.establish(&mut state, made);
         drop(state);
         old.drain();
     }
@@ -230,12 +252,12 @@ impl Link {
         if state.closed {
             return None;
         }
-        if let Some(spare) = state.spare.as_ref().filter(|spare| spare.accepts()) {
+        let ready = state.spare.as_ref().map(|spare| &spare.connection);
+        if let Some(spare) = ready.filter(|spare| spare.accepts()) {
             return Some(Arc::clone(spare));
         }
-        let next = self.start(None).ok()?;
-        state.spare = Some(Arc::clone(&next));
-        Some(next)
+        let spare = state.spare.insert(self.start(None).ok()?);
+        Some(Arc::clone(&spare.connection))
     }
 
     pub(super) fn protocol(&self) -> Option<Protocol> {
@@ -260,9 +282,14 @@ impl Link {
 impl LinkState {
     /// Those that may have requests under way, and those that are ready.
     fn connections(&self) -> Vec<Arc<Connection>> {
-        let present = [&self.connection, &self.replacement, &self.spare];
         let given_up = self.given_up.iter().filter_map(Weak::upgrade);
-        given_up.chain(present.into_iter().flatten().cloned()).collect()
+        given_up.chain(self.live().cloned()).collect()
+    }
+
+    /// The present one, and those that may take its place.
+    fn live(&self) -> impl Iterator<Item = &Arc<Connection>> {
+        let made = [&self.replacement, &self.spare].into_iter().flatten();
+        self.connection.iter().chain(made.map(|made| &made.connection))
     }
 
     fn is_present(&self, connection: &Arc<Connection>) -> bool {
@@ -279,7 +306,6 @@ impl Drop for Link {
     fn drop(&mut self) {
         // The last handle is gone, and with it every future that waits for a reply.
         let state = self.state();
-        let all = [&state.connection, &state.replacement, &state.spare];
-        all.into_iter().flatten().for_each(|connection| connection.abort());
+        state.live().for_each(|connection| connection.abort());
     }
 }

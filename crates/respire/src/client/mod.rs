@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use respire_codec::{FromValue, Protocol};
+use respire_codec::{Frame, FromValue, Protocol};
 
 use crate::{
     command::{Blocking, Command, Packet, Pipeline, Placement},
@@ -28,6 +28,7 @@ mod lane;
 mod link;
 mod pool;
 mod retry;
+mod rotation;
 #[cfg(feature = "request-spans")]
 mod span;
 mod transaction;
@@ -41,6 +42,7 @@ use pool::Pool;
 use retry::Attempts;
 pub use retry::RetryPolicy;
 pub(crate) use retry::is_passing;
+pub(crate) use rotation::Rotation;
 pub use transaction::{Attempt, Transaction};
 pub use typed::OwnAnswer;
 
@@ -75,6 +77,15 @@ struct Shared {
     pushes: Arc<PushHub>,
     subscriptions: Arc<Hub>,
     totals: Arc<Totals>,
+    rotation: Arc<Rotation>,
+}
+
+impl Shared {
+    /// The server is no primary any more; its name may lead to another one.
+    fn suspect(&self) {
+        self.lanes.suspect();
+        self.pool.drop_idle();
+    }
 }
 
 impl Drop for Shared {
@@ -157,10 +168,11 @@ impl Client {
         let pushes = Arc::new(PushHub::new(config.push_queue_max()));
         let sink: Arc<dyn PushSink> = pushes.clone();
         let totals = Arc::default();
-        let lanes = Lanes::new(&config, &sink, &totals);
-        let pool = Arc::new(Pool::new(Arc::clone(&config), Arc::clone(&totals)));
+        let rotation = Rotation::new(&config);
+        let lanes = Lanes::new(&config, &sink, &totals, &rotation);
+        let pool = Pool::new(Arc::clone(&config), Arc::clone(&totals), Arc::clone(&rotation));
         let subscriptions = Hub::new(Arc::clone(&config));
-        let shared = Shared { config, lanes, pool, pushes, subscriptions, totals };
+        let shared = Shared { config, lanes, pool, pushes, subscriptions, totals, rotation };
         Self { shared: Arc::new(shared), options }
     }
 
@@ -248,6 +260,9 @@ impl Client {
         let placement = pipeline.placement();
         let packet = pipeline.into_unchecked_packet();
         let replies = self.place(&packet, placement, Ok).await?;
+        if replies.iter().any(is_readonly) {
+            self.shared.suspect();
+        }
         transaction::replies(replies.into_vec(), is_atomic)
     }
 
@@ -310,8 +325,8 @@ impl Client {
         self.shared.pushes.unheard()
     }
 
-    /// Takes no more requests, waits for those under way, and closes the connection. Each of them still ends by its own
-    /// deadline. Applies to all clones.
+    /// Takes no more requests, waits for those under way, and closes the connections. Each of them still ends by its own
+    /// deadline; a blocking command that has none and waits for ever ends now. Applies to all clones.
     ///
     /// # Cancel safety
     ///
@@ -337,6 +352,10 @@ impl Client {
 
     pub(crate) fn when_full(&self) -> WhenFull {
         self.options.when_full
+    }
+
+    pub(crate) fn rotation(&self) -> Arc<Rotation> {
+        Arc::clone(&self.shared.rotation)
     }
 
     pub(crate) fn subscriptions(&self) -> Arc<Hub> {
@@ -388,22 +407,34 @@ impl Client {
         check: Check,
     ) -> Result<Replies, Error> {
         let Options { when_full, when_down, retry, .. } = self.options;
-        let start = Instant::now();
-        // A request that may wait for ever on the server is not to wait for ever for a connection.
-        let patience = self.options.deadline_from(start);
         let mut attempts = Attempts::new(retry, when_down);
+        // A request that may wait for ever on the server is not to wait for ever for a connection.
+        let mut patience = self.options.deadline();
+        // From when the first connection was had, for all attempts.
+        let mut deadline = None;
         loop {
             let outcome = async {
                 let mut lease = self.shared.pool.lease(patience, when_full, when_down).await?;
-                let now = Instant::now();
-                lease.run(packet, self.options.deadline_of_blocking(now, blocking)).await
+                let deadline = *deadline.get_or_insert_with(|| {
+                    self.options.deadline_of_blocking(Instant::now(), blocking)
+                });
+                match (blocking, deadline) {
+                    (Blocking::Unlimited, None) => lease.run_endless(packet).await,
+                    _ => lease.run(packet, deadline).await,
+                }
             };
             let error = match outcome.await.and_then(check) {
                 Ok(replies) => return Ok(replies),
                 Err(error) => error,
             };
+            let now = Instant::now();
+            if error.is_lost() {
+                // There was a connection, and there may be another as soon as it was.
+                let deadline = deadline.flatten();
+                patience = [self.options.deadline_from(now), deadline].into_iter().flatten().min();
+            }
             let repeats = |policy: RetryPolicy| policy.repeats(packet);
-            pause(attempts.after(error, repeats, Instant::now(), patience)?).await?;
+            pause(attempts.after(error, repeats, now, patience)?).await?;
             self.shared.totals.count_retry();
         }
     }
@@ -431,8 +462,7 @@ impl Client {
         let mut attempts = Attempts::new(self.options.retry, self.options.when_down);
         loop {
             if error.server_error().is_some_and(|error| error.code() == "READONLY") {
-                // It is no primary any more; its name may lead to another one.
-                self.shared.lanes.link(lane).suspect();
+                self.shared.suspect();
             }
             if lane == Lane::Bulk && error.is_connect() {
                 // A server with no room for another connection may still have one with us.
@@ -494,6 +524,13 @@ async fn pause(duration: Duration) -> Result<(), Error> {
     }
     tokio::time::sleep(duration).await;
     Ok(())
+}
+
+/// Whether a server answers that it is no primary, or none any more.
+fn is_readonly(frame: &Frame) -> bool {
+    // Most replies are no errors by their first byte.
+    matches!(frame.bytes().first(), Some(b'-' | b'!' | b'|'))
+        && frame.value().error().is_some_and(|text| ServerError::new(text).code() == "READONLY")
 }
 
 type Check = fn(Replies) -> Result<Replies, Error>;

@@ -10,7 +10,7 @@ use std::{
 use respire_codec::{Frame, Protocol};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-use super::link::Backoff;
+use super::{is_readonly, link::Backoff, rotation::Rotation};
 use crate::{
     command::Packet,
     config::{Config, WhenDown, WhenFull},
@@ -32,6 +32,7 @@ pub(super) struct Pool {
     config: Arc<Config>,
     /// Has the numbers of connections that are gone.
     totals: Arc<Totals>,
+    rotation: Arc<Rotation>,
     permits: Arc<Semaphore>,
     state: Mutex<PoolState>,
 }
@@ -39,19 +40,34 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct PoolState {
     /// In a state as if they were new. The last one was used last.
-    idle: Vec<Arc<Connection>>,
+    idle: Vec<Idle>,
     /// All that were started and are not gone, each once.
     started: Vec<Weak<Connection>>,
     /// The last one that was started.
     last: Option<Arc<Connection>>,
+    /// Those on which somebody waits without end.
+    endless: Vec<ConnectionId>,
     backoff: Backoff,
     closed: bool,
 }
 
+struct Idle {
+    connection: Arc<Connection>,
+    /// The number of the credentials that it was made with; see [`Rotation`].
+    credentials: u64,
+}
+
 impl Pool {
-    pub(super) fn new(config: Arc<Config>, totals: Arc<Totals>) -> Self {
+    pub(super) fn new(
+        config: Arc<Config>,
+        totals: Arc<Totals>,
+        rotation: Arc<Rotation>,
+    ) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(config.dedicated_max()));
-        Self { config, totals, permits, state: Mutex::default() }
+        let pool = Self { config, totals, rotation, permits, state: Mutex::default() };
+        let pool = Arc::new(pool);
+        pool.rotation.empties(Arc::downgrade(&pool));
+        pool
     }
 
     fn state(&self) -> MutexGuard<'_, PoolState> {
@@ -72,8 +88,9 @@ impl Pool {
             }
             Err(_) => self.wait(deadline).await?,
         };
-        let connection = self.connection(when_down)?;
-        Ok(Lease { pool: Arc::clone(self), connection, _permit: permit, clean: true })
+        let Idle { connection, credentials } = self.connection(when_down)?;
+        let pool = Arc::clone(self);
+        Ok(Lease { pool, connection, credentials, _permit: permit, clean: true })
     }
 
     async fn wait(&self, deadline: Option<Instant>) -> Result<OwnedSemaphorePermit, Error> {
@@ -94,15 +111,23 @@ impl Pool {
     }
 
     /// One that is idle, or a new one.
-    fn connection(&self, when_down: WhenDown) -> Result<Arc<Connection>, Error> {
+    fn connection(&self, when_down: WhenDown) -> Result<Idle, Error> {
+        let credentials = self.rotation.before_start();
         let mut state = self.state();
         if state.closed {
             return Err(closed());
         }
-        match state.idle(self.config.connection_age_max()) {
-            Some(connection) => Ok(connection),
-            None => state.start(&self.config, &self.totals, when_down),
+        if let Some(idle) = state.idle(self.config.connection_age_max(), credentials) {
+            return Ok(idle);
         }
+        let connection = state.start(&self.config, &self.totals, when_down)?;
+        Ok(Idle { connection, credentials })
+    }
+
+    /// Closes the connections that wait to be used: they lead to the wrong server, or have the wrong credentials.
+    pub(super) fn drop_idle(&self) {
+        let idle = std::mem::take(&mut self.state().idle);
+        idle.iter().for_each(|idle| idle.connection.abort());
     }
 
     /// Adds what has happened on the connections that are there.
@@ -112,22 +137,33 @@ impl Pool {
     }
 
     /// Takes a connection back that is in a state as if it were new.
-    fn give_back(&self, connection: &Arc<Connection>) {
+    fn give_back(&self, connection: &Arc<Connection>, credentials: u64) {
         let mut state = self.state();
-        if state.closed || state.idle.len() >= IDLE_MAX {
+        let is_outdated = credentials < self.rotation.number();
+        if state.closed || is_outdated || state.idle.len() >= IDLE_MAX {
             return connection.drain();
         }
-        state.idle.push(Arc::clone(connection));
+        // While it is nobody's, a PING of ours is in nobody's way.
+        connection.check(self.config.checks());
+        state.idle.push(Idle { connection: Arc::clone(connection), credentials });
     }
 
-    /// Leases no more. Returns the connections that may have requests under way.
+    /// Leases no more. Returns the connections that may have requests under way. Those that might have them for ever are
+    /// closed.
     pub(super) fn close(&self) -> Vec<Arc<Connection>> {
         let mut state = self.state();
         state.closed = true;
         self.permits.close();
         let connections: Vec<_> = state.started.drain(..).filter_map(|it| it.upgrade()).collect();
+        let endless = std::mem::take(&mut state.endless);
         state.idle.clear();
-        connections.iter().for_each(|connection| connection.drain());
+        drop(state);
+        for connection in &connections {
+            match endless.contains(&connection.id()) {
+                true => connection.abort(),
+                false => connection.drain(),
+            }
+        }
         connections
     }
 }
@@ -137,12 +173,16 @@ fn closed() -> Error {
 }
 
 impl PoolState {
-    fn idle(&mut self, age_max: Option<Duration>) -> Option<Arc<Connection>> {
-        while let Some(connection) = self.idle.pop() {
-            match age_max.is_some_and(|age_max| connection.age() > age_max) {
-                true => connection.abort(),
-                false if connection.accepts() => return Some(connection),
-                false => {}
+    /// One that is idle, not older than it may be and made with these credentials.
+    fn idle(&mut self, age_max: Option<Duration>, credentials: u64) -> Option<Idle> {
+        while let Some(idle) = self.idle.pop() {
+            let connection = &idle.connection;
+            let is_old = age_max.is_some_and(|age_max| connection.age() > age_max);
+            if is_old || idle.credentials < credentials {
+                connection.abort();
+            } else if connection.accepts() {
+                connection.check(Checks::default());
+                return Some(idle);
             }
         }
         None
@@ -179,7 +219,7 @@ impl PoolState {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.state().idle.iter().for_each(|connection| connection.abort());
+        self.drop_idle();
     }
 }
 
@@ -194,6 +234,7 @@ impl fmt::Debug for Pool {
 pub(super) struct Lease {
     pool: Arc<Pool>,
     connection: Arc<Connection>,
+    credentials: u64,
     _permit: OwnedSemaphorePermit,
     /// Nothing is under way on it, and its state on the server is that of a new one.
     clean: bool,
@@ -214,7 +255,7 @@ impl Lease {
     }
 
     /// Sends a request that leaves the connection as it was. If the future is dropped, or fails, the connection is not
-    /// clean any more.
+    /// clean any more; nor is it if the server answers that it is no primary.
     pub(super) async fn run(
         &mut self,
         packet: &Packet,
@@ -222,15 +263,45 @@ impl Lease {
     ) -> Result<Replies, Error> {
         let clean = std::mem::replace(&mut self.clean, false);
         let replies = self.connection.submit(packet, deadline)?.await?;
-        self.clean = clean;
+        if replies.iter().any(is_readonly) {
+            // Its name may lead to another server by now, and what is idle does not.
+            self.pool.drop_idle();
+        } else {
+            self.clean = clean;
+        }
         Ok(replies)
+    }
+
+    /// As [`run`](Self::run), for a request that nothing ends but the server, and [`Pool::close`].
+    pub(super) async fn run_endless(&mut self, packet: &Packet) -> Result<Replies, Error> {
+        let endless = Endless { pool: Arc::clone(&self.pool), id: self.connection.id() };
+        {
+            let mut state = self.pool.state();
+            if state.closed {
+                return Err(closed());
+            }
+            state.endless.push(endless.id);
+        }
+        self.run(packet, None).await
+    }
+}
+
+/// Somebody waits without end on a connection.
+struct Endless {
+    pool: Arc<Pool>,
+    id: ConnectionId,
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        self.pool.state().endless.retain(|id| *id != self.id);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         match self.clean && self.connection.accepts() {
-            true => self.pool.give_back(&self.connection),
+            true => self.pool.give_back(&self.connection, self.credentials),
             // Closing it at once is how the server learns that nobody waits any more.
             false => self.connection.abort(),
         }

@@ -127,8 +127,8 @@ impl Config {
         self
     }
 
-    /// Sets how often each shared connection is checked, whether idle or not: 30 s by default, or up to a fifth sooner, at
-    /// random; `None` is never.
+    /// Sets how often each connection is checked, whether idle or not, unless it is leased: 30 s by default, or up to a fifth
+    /// sooner, at random; `None` is never.
     ///
     /// A check is a `PING` with a number of its own. Nothing answered within the command timeout, or 5 s where there is none, means
     /// that the connection is lost. Another answer means that replies have shifted, which no later check could put right:

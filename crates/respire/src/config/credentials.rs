@@ -30,7 +30,10 @@ pub type CredentialsError = Box<dyn StdError + Send + Sync>;
 ///
 /// It is asked for each connection that is made. When [`changed`](Self::changed) says so, shared connections are
 /// replaced by new ones, which ask again: the new one is made first, requests go over to it, and those under way on the old
-/// one are answered there.
+/// one are answered there. Dedicated connections that are idle are closed, and those in use when they are given back.
+/// The connection of subscriptions stays, since replacing it would cost messages.
+///
+/// A client waits for changes in the runtime in which its first connection is made.
 ///
 /// ```
 /// use respire::{Config, Credentials, CredentialsError, CredentialsFuture, CredentialsProvider};
@@ -59,8 +62,11 @@ pub trait CredentialsProvider: Send + Sync + 'static {
     /// There are none for now: the attempt to connect fails, and is repeated as if the server had not been there.
     fn credentials(&self) -> CredentialsFuture<'_, Result<Credentials, CredentialsError>>;
 
-    /// Waits until credentials that were given out before this call are not to be used any longer. Called once for each
-    /// shared connection, before its credentials are asked for. By default that never comes.
+    /// Waits until credentials that were given out before this call are not to be used any longer. By default that never
+    /// comes.
+    ///
+    /// A client calls it, and polls what it returns, before it asks for credentials first, and again as soon as one has
+    /// come, before it asks for the new ones: no change is missed however quickly one follows the other.
     fn changed(&self) -> CredentialsFuture<'_, ()> {
         Box::pin(std::future::pending())
     }

@@ -355,6 +355,15 @@ impl Connection {
         .await
     }
 
+    /// Has it checked in another way from now on.
+    pub(crate) fn check(&self, checks: Checks) {
+        let mut state = self.state();
+        state.session.change_checks(checks, Instant::now());
+        let driver = if state.needs_timer() { state.rouse() } else { None };
+        drop(state);
+        driver.into_iter().for_each(Waker::wake);
+    }
+
     /// Takes no new requests, and ends when those that were taken have.
     pub(crate) fn drain(&self) {
         self.change(Session::drain);

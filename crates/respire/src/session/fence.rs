@@ -37,6 +37,12 @@ impl Fences {
         Self { checks, ..Self::default() }
     }
 
+    /// When to raise the next ones. One that is under way stays.
+    pub(super) fn change(&mut self, checks: Checks) {
+        self.checks = checks;
+        self.next = None;
+    }
+
     /// Whether one is to be raised now. `late` says that a request under way has just timed out.
     pub(super) fn is_wanted(&self, late: bool, now: Instant) -> bool {
         let is_due = self.next.is_some_and(|next| next <= now);

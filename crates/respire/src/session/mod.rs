@@ -149,6 +149,14 @@ impl Replies {
         std::mem::take(self)
     }
 
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Frame> {
+        match self {
+            Self::None => [].iter(),
+            Self::One(frame) => std::slice::from_ref(frame).iter(),
+            Self::Many(frames) => frames.iter(),
+        }
+    }
+
     pub(crate) fn into_vec(self) -> Vec<Frame> {
         match self {
             Self::None => Vec::new(),
@@ -217,6 +225,15 @@ impl Session {
     /// Has it checked that replies belong to their requests, from the opening on. To be called before.
     pub(crate) fn check(&mut self, checks: Checks) {
         self.fences = Fences::new(checks);
+    }
+
+    /// Has it checked in another way from now on. A check that is under way ends as it would have.
+    pub(crate) fn change_checks(&mut self, checks: Checks, now: Instant) {
+        self.fences.change(checks);
+        if let Phase::Open = self.phase {
+            let check = self.fences.schedule(now);
+            self.next_check = [self.next_check, check].into_iter().flatten().min();
+        }
     }
 
     /// Whether pushes must be received as soon as they arrive.

@@ -614,3 +614,25 @@ fn a_session_without_checks_sends_nothing_of_its_own() {
     session.handle_deadlines(now);
     assert_eq!(sent(&mut session), "");
 }
+
+#[test]
+fn checks_that_are_changed_hold_from_then_on_and_one_under_way_still_counts() {
+    let period = Duration::from_secs(10);
+    let (mut session, now) = checked(None, None);
+    assert_eq!(session.next_check(), None);
+    session.change_checks(fence::Checks { after_timeout: false, period: Some(period) }, now);
+    let due = session.next_check().expect("a check is scheduled");
+    assert!(due > now && due <= now + period);
+    session.handle_deadlines(due);
+    let number = fence_number(&mut session);
+    session.change_checks(fence::Checks::default(), due);
+    let get = crate::Command::new("GET").arg("k").into_packet().unwrap();
+    let id = session.submit(&get, None, due).unwrap();
+    assert_eq!(sent(&mut session).matches("PING").count(), 0);
+    session.handle_frame(bulk(&number), due).unwrap();
+    session.handle_frame(frame_of("+v\r\n"), due).unwrap();
+    assert!(matches!(session.poll_outcome(id, Waker::noop()), Poll::Ready(Ok(_))));
+    // Nothing is raised any more, whenever it is looked.
+    session.handle_deadlines(due + 10 * period);
+    assert_eq!(sent(&mut session), "");
+}
