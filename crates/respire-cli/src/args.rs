@@ -16,8 +16,10 @@ use respire_codec::{DecoderConfig, Limits, Mode, Protocol};
 use respire_kvblock::{ConfigError, ServerConfig};
 
 mod bench;
+mod hash;
 
 pub(crate) use bench::BenchArgs;
+pub(crate) use hash::HashArgs;
 
 /// The environment variable with the address of the server that `auto` prefers.
 const ADDRESS_VARIABLE: &str = "VALKEY_ADDR";
@@ -42,6 +44,7 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     Bench(Box<BenchArgs>),
     Decode(DecodeArgs),
+    Hash(HashArgs),
 }
 
 /// Replay LLM requests through simulated pods, route them by the index, and check the index.

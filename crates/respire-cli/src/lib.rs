@@ -2,7 +2,7 @@
 //!
 //! [`replay::run`] sends the requests of a [`trace`], or of a [`generate`]d workload, through
 //! simulated [`pod`]s in front of the index of a [`store`], and sums up in a [`report`].
-//! [`mod@bench`] loads a server and measures it. [`decode`] prints raw replies.
+//! [`mod@bench`] loads a server and measures it. [`decode`] prints raw replies, [`hash`] block keys.
 //! [`local_server`] starts a private Valkey or Redis server in a temporary directory and stops it
 //! again.
 //!
@@ -35,6 +35,7 @@ pub mod decode;
 mod dump;
 pub mod fleet;
 pub mod generate;
+pub mod hash;
 pub mod keys;
 pub mod local_server;
 pub mod oracle;

@@ -5,7 +5,7 @@ mod signals;
 
 use std::error::Error;
 use std::fmt::Display;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::pin::pin;
 use std::process::ExitCode;
 
@@ -15,13 +15,14 @@ use respire_cli::bench::{self, Bench};
 use respire_cli::causes::with_causes;
 use respire_cli::decode::{self, Outcome, StreamError};
 use respire_cli::fleet::FleetSize;
+use respire_cli::hash;
 use respire_cli::replay::{self, Options, ReplayError};
 use respire_cli::report::Report;
 use respire_cli::source::{Extent, Requests, Source};
 use respire_cli::store::{Store, StoreChoice, StoreError};
 use respire_kvblock::ServerConfig;
 
-use crate::args::{BenchArgs, Cli, Command, ReplayArgs};
+use crate::args::{BenchArgs, Cli, Command, HashArgs, ReplayArgs};
 use crate::signals::Signals;
 
 /// Exit status of `decode` when the input is not RESP.
@@ -29,6 +30,9 @@ const PROTOCOL_ERROR: u8 = 3;
 
 /// Exit status of `decode` when the input stops inside of a frame.
 const INCOMPLETE: u8 = 4;
+
+/// Exit status of `hash` when the input is not what it has to be.
+const BAD_INPUT: u8 = 3;
 
 /// Exit status of `bench` when too much failed for its figures to say anything.
 const MEANINGLESS: u8 = 3;
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay(&args),
         Command::Bench(args) => bench(&args),
         Command::Decode(args) => decode(&args.options()).map_err(Into::into),
+        Command::Hash(args) => hash(&args),
     };
     outcome.unwrap_or_else(|error| {
         say(&with_causes(&*error));
@@ -59,6 +64,29 @@ fn decode(options: &decode::Options) -> Result<ExitCode, StreamError> {
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => Err(error),
+    }
+}
+
+fn hash(args: &HashArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let mut text = Vec::new();
+    let read = io::stdin().lock().read_to_end(&mut text);
+    read.map_err(|error| format!("the input cannot be read: {error}"))?;
+    let keys = match hash::keys(&text, &args.processor()?, &args.model) {
+        Ok(keys) => keys,
+        Err(error) => {
+            say(&format!("the input: {}", with_causes(&error)));
+            return Ok(ExitCode::from(BAD_INPUT));
+        }
+    };
+    if keys.keys().is_empty() {
+        say(&format!("{} tokens fill no block: there are no keys", keys.tokens()));
+    }
+    match hash::print(&keys, args.format(), &mut BufWriter::new(io::stdout().lock())) {
+        // A reader that has seen enough is no error.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("the keys cannot be written: {error}").into())
+        }
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

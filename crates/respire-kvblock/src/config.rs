@@ -5,7 +5,10 @@ use std::{env, ffi::OsString, fmt, str::FromStr, sync::Arc, time::Duration};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use self::document::Json;
-use crate::{InMemoryConfig, InMemoryIndex, Index, IndexError, LongestPrefixScorer, ServerIndex};
+use crate::{
+    InMemoryConfig, InMemoryIndex, Index, IndexError, LongestPrefixScorer, ServerIndex,
+    TokenProcessor, TokenProcessorConfig,
+};
 
 mod document;
 mod error;
@@ -330,7 +333,8 @@ impl Default for CostAwareConfig {
 /// | `KVBlockScorerConfig.ScoringStrategy` | `LongestPrefix`, the only one |
 /// | `kvCacheBackendConfigs`, or `KVBlockScorerConfig.backendConfigs` | the weight of each tier: `[{"name": "gpu", "weight": 1.0}]` |
 /// | `tokenizersPoolConfig`, `prefixStoreConfig` | belong to llm-d's tokenizers, which an index has none of; passed over with a warning |
-/// | `tokenProcessorConfig`, `kvEventsConfig` | hashes and events are not built yet; passed over with a warning |
+/// | `tokenProcessorConfig` | see [`TokenProcessorConfig`]; in the whole document it may stand beside `indexerConfig` |
+/// | `kvEventsConfig` | events are not built yet; passed over with a warning |
 ///
 /// ```
 /// use respire_kvblock::IndexerConfig;
@@ -350,6 +354,9 @@ pub struct IndexerConfig {
     /// What a block weighs in each tier.
     #[serde(rename = "kvCacheBackendConfigs")]
     pub tiers: Vec<TierWeight>,
+    /// How the keys of a prompt's blocks are computed.
+    #[serde(rename = "tokenProcessorConfig")]
+    pub token_processor: TokenProcessorConfig,
 }
 
 impl IndexerConfig {
@@ -357,13 +364,26 @@ impl IndexerConfig {
     pub fn scorer(&self) -> LongestPrefixScorer {
         LongestPrefixScorer::new(self.tiers.iter().map(|tier| (tier.name.as_str(), tier.weight)))
     }
+
+    /// What computes block keys as configured.
+    ///
+    /// # Errors
+    ///
+    /// When the block size is 0, which no JSON can say.
+    pub fn token_processor(&self) -> Result<TokenProcessor, ConfigError> {
+        TokenProcessor::new(&self.token_processor)
+    }
 }
 
 /// llm-d's defaults: an index in memory, `gpu` 1.0 and `cpu` 0.8.
 impl Default for IndexerConfig {
     fn default() -> Self {
         let tier = |name: &str, weight| TierWeight { name: name.to_owned(), weight };
-        Self { index: IndexConfig::default(), tiers: vec![tier("gpu", 1.0), tier("cpu", 0.8)] }
+        Self {
+            index: IndexConfig::default(),
+            tiers: vec![tier("gpu", 1.0), tier("cpu", 0.8)],
+            token_processor: TokenProcessorConfig::default(),
+        }
     }
 }
 

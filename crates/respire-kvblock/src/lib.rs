@@ -38,8 +38,8 @@
 //!
 //! # What it is not
 //!
-//! It has no opinion on where to send a request beyond the scores, and it computes no hashes yet: the blocks of a prompt
-//! are named by whoever asks. Nor does it listen to engines; what they store and drop is told to it.
+//! It has no opinion on where to send a request beyond the scores, and no tokenizer: a prompt comes as tokens, of which a
+//! [`TokenProcessor`] makes the keys of its blocks. Nor does it listen to engines; what they store and drop is told to it.
 
 mod block;
 mod config;
@@ -47,6 +47,7 @@ mod entry;
 mod error;
 pub mod events;
 mod index;
+mod keys;
 mod lookup;
 mod mapping;
 mod memory;
@@ -61,6 +62,10 @@ pub use config::{
 pub use entry::PodEntry;
 pub use error::IndexError;
 pub use index::{Index, KeyType, PodSet};
+pub use keys::{
+    BlockExtra, ExtraCountError, HashAlgorithm, MediaItem, RawExtraKey, TokenProcessor,
+    TokenProcessorConfig, UnknownHashAlgorithm,
+};
 pub use lookup::{Entries, Lookup};
 pub use memory::{InMemoryConfig, InMemoryIndex};
 pub use resync::{Resync, ResyncReason};

@@ -8,7 +8,7 @@ use super::{
     BackendType, ConfigError, CostAwareConfig, IndexConfig, IndexerConfig, ServerConfig,
     TierWeight, contradicting_type, document::Json, units,
 };
-use crate::{InMemoryConfig, entry::fold};
+use crate::{HashAlgorithm, InMemoryConfig, TokenProcessorConfig, entry::fold};
 
 pub(super) fn document(text: &str) -> Result<Json, ConfigError> {
     serde_json::from_str(text).map_err(|error| ConfigError::syntax(&error))
@@ -19,10 +19,9 @@ pub(super) fn index_config(value: &Json) -> Result<IndexConfig, ConfigError> {
 }
 
 /// What llm-d's documents have beside the index, and why it is passed over.
-const PASSED_OVER: [(&str, &str); 4] = [
+const PASSED_OVER: [(&str, &str); 3] = [
     ("tokenizersPoolConfig", "an index has no tokenizers"),
     ("prefixStoreConfig", "an index has no tokenizers"),
-    ("tokenProcessorConfig", "hashes of tokens are not computed yet"),
     ("kvEventsConfig", "events of engines are not read yet"),
 ];
 
@@ -42,15 +41,26 @@ pub(super) fn indexer_config(value: &Json) -> Result<IndexerConfig, ConfigError>
             const NAMES: [&str; 3] = ["indexerConfig", "kvEventsConfig", "tokenProcessorConfig"];
             let members = Setting::root(value).members(&NAMES)?;
             pass_over(&members);
-            members
-                .find("indexerConfig")
-                .map_or_else(|| Ok(IndexerConfig::default()), indexer_config_at)
+            let (mut config, has_own) = match members.find("indexerConfig") {
+                Some(indexer) => indexer_config_at(indexer)?,
+                None => (IndexerConfig::default(), false),
+            };
+            if let Some(setting) = members.find("tokenProcessorConfig") {
+                let (path, beside) = (setting.path.clone(), token_processor_config(setting)?);
+                if has_own && beside != config.token_processor {
+                    let problem = "contradicts the one in indexerConfig: leave one out";
+                    return Err(ConfigError::invalid(&path, problem.to_owned()));
+                }
+                config.token_processor = beside;
+            }
+            Ok(config)
         }
-        _ => indexer_config_at(Setting::root(value)),
+        _ => Ok(indexer_config_at(Setting::root(value))?.0),
     }
 }
 
-fn indexer_config_at(setting: Setting<'_>) -> Result<IndexerConfig, ConfigError> {
+/// The indexer's configuration, and whether it says how keys are computed.
+fn indexer_config_at(setting: Setting<'_>) -> Result<(IndexerConfig, bool), ConfigError> {
     const NAMES: [&str; 6] = [
         "kvBlockIndexConfig",
         "KVBlockScorerConfig",
@@ -85,6 +95,41 @@ fn indexer_config_at(setting: Setting<'_>) -> Result<IndexerConfig, ConfigError>
         }
         (Some(tiers), None) => config.tiers = tiers,
         (None, None) => {}
+    }
+    let of_tokens = members.find("tokenProcessorConfig");
+    let has_tokens = of_tokens.is_some();
+    if let Some(setting) = of_tokens {
+        config.token_processor = token_processor_config(setting)?;
+    }
+    Ok((config, has_tokens))
+}
+
+fn token_processor_config(setting: Setting<'_>) -> Result<TokenProcessorConfig, ConfigError> {
+    let path = setting.path.clone();
+    let members =
+        setting.members(&["blockSizeTokens", "blockSize", "hashSeed", "hashAlgorithm"])?;
+    let mut config = TokenProcessorConfig::default();
+    // 0 stands for what is not set, as in llm-d.
+    let size = |name| {
+        let size = members.find(name).map(|size| size.block_size()).transpose();
+        size.map(|size| size.filter(|&size| size > 0))
+    };
+    let (size, old) = (size("blockSizeTokens")?, size("blockSize")?);
+    if let (Some(size), Some(old)) = (size, old)
+        && size != old
+    {
+        let problem = "contradicts blockSizeTokens: leave it out".to_owned();
+        return Err(ConfigError::invalid(&format!("{path}.blockSize"), problem));
+    }
+    config.block_size_tokens = size.or(old).unwrap_or(config.block_size_tokens);
+    if let Some(seed) = members.find("hashSeed") {
+        seed.text()?.clone_into(&mut config.hash_seed);
+    }
+    if let Some(algorithm) = members.find("hashAlgorithm") {
+        config.hash_algorithm = match algorithm.text()? {
+            "" => HashAlgorithm::default(),
+            name => name.parse().map_err(|_| algorithm.must_be("cbor-fnv or xxh64"))?,
+        };
     }
     Ok(config)
 }
@@ -253,6 +298,13 @@ impl<'a> Setting<'a> {
         let count = self.value.as_number().and_then(Number::as_u64);
         let count = count.and_then(|count| usize::try_from(count).ok());
         count.filter(|&count| count > 0).ok_or_else(|| self.must_be("a whole number of at least 1"))
+    }
+
+    /// A number of tokens, 0 for none given.
+    fn block_size(&self) -> Result<usize, ConfigError> {
+        let size = self.value.as_number().and_then(Number::as_u64);
+        let size = size.and_then(|size| usize::try_from(size).ok());
+        size.ok_or_else(|| self.must_be("a whole number of tokens, at least 0"))
     }
 
     fn bytes(&self) -> Result<u64, ConfigError> {

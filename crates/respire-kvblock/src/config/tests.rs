@@ -1,6 +1,7 @@
 use std::error::Error as _;
 
 use super::*;
+use crate::HashAlgorithm;
 
 fn index_config(text: &str) -> IndexConfig {
     text.parse().unwrap()
@@ -216,8 +217,6 @@ fn the_indexers_part_of_the_whole_document_is_read() {
     for text in [
         r#"{"kvEventsConfig":{"zmqEndpoint":"tcp://*:5557"}}"#,
         r#"{"indexerConfig":null,"kvEventsConfig":null}"#,
-        r#"{"indexerConfig":{"tokenProcessorConfig":{"hashSeed":"x"}}}"#,
-        r#"{"tokenProcessorConfig":{"hashSeed":"x"}}"#,
     ] {
         assert_eq!(text.parse(), default, "{text}");
     }
@@ -298,6 +297,59 @@ fn what_the_scorer_cannot_use_is_named() {
                    "kvCacheBackendConfigs":[{"name":"gpu","weight":WEIGHT}]}"#;
     assert!(both.replace("WEIGHT", "1").parse::<IndexerConfig>().is_ok());
     assert_eq!(setting(&both.replace("WEIGHT", "2")), "kvCacheBackendConfigs");
+}
+
+#[test]
+fn how_keys_are_computed_is_read_wherever_llm_d_has_it() {
+    let processor = |text: &str| text.parse::<IndexerConfig>().map(|config| config.token_processor);
+    let given = r#"{"BLOCKSIZETOKENS":64,"hashSeed":"42","hashAlgorithm":"xxh64"}"#;
+    let expected = TokenProcessorConfig {
+        block_size_tokens: 64,
+        hash_seed: "42".to_owned(),
+        hash_algorithm: HashAlgorithm::Xxh64,
+    };
+    for text in [
+        r#"{"tokenProcessorConfig":GIVEN}"#,
+        r#"{"indexerConfig":{"tokenProcessorConfig":GIVEN}}"#,
+        r#"{"indexerConfig":{},"tokenProcessorConfig":GIVEN}"#,
+        r#"{"tokenProcessorConfig":GIVEN,"kvEventsConfig":{}}"#,
+        r#"{"indexerConfig":{"tokenProcessorConfig":GIVEN},"tokenProcessorConfig":GIVEN}"#,
+    ] {
+        let text = text.replace("GIVEN", given);
+        assert_eq!(processor(&text), Ok(expected.clone()), "{text}");
+        let written = serde_json::to_string(&text.parse::<IndexerConfig>().unwrap()).unwrap();
+        assert_eq!(processor(&written), Ok(expected.clone()), "{written}");
+    }
+    let two = r#"{"indexerConfig":{"tokenProcessorConfig":{}},"tokenProcessorConfig":GIVEN}"#;
+    let error = processor(&two.replace("GIVEN", given)).unwrap_err();
+    assert_eq!(error.setting(), Some("tokenProcessorConfig"));
+}
+
+#[test]
+fn a_block_size_has_an_old_name_and_0_is_none() {
+    let size = |text: &str| {
+        let text = format!(r#"{{"tokenProcessorConfig":{text}}}"#);
+        text.parse::<IndexerConfig>().map(|config| config.token_processor.block_size_tokens)
+    };
+    for (text, expected) in [
+        ("{}", 16),
+        (r#"{"blockSize":64}"#, 64),
+        (r#"{"blockSize":64,"blockSizeTokens":0}"#, 64),
+        (r#"{"blockSize":0,"blockSizeTokens":32}"#, 32),
+        (r#"{"blockSize":64,"blockSizeTokens":64}"#, 64),
+        (r#"{"blockSizeTokens":0,"hashAlgorithm":""}"#, 16),
+    ] {
+        assert_eq!(size(text), Ok(expected), "{text}");
+    }
+    for (text, setting) in [
+        (r#"{"blockSize":64,"blockSizeTokens":32}"#, "tokenProcessorConfig.blockSize"),
+        (r#"{"blockSizeTokens":-1}"#, "tokenProcessorConfig.blockSizeTokens"),
+        (r#"{"blockSize":1.5}"#, "tokenProcessorConfig.blockSize"),
+        (r#"{"hashAlgorithm":"sha256"}"#, "tokenProcessorConfig.hashAlgorithm"),
+        (r#"{"seed":""}"#, "tokenProcessorConfig.seed"),
+    ] {
+        assert_eq!(size(text).unwrap_err().setting(), Some(setting), "{text}");
+    }
 }
 
 #[test]
