@@ -10,6 +10,11 @@ mod sending;
 mod session;
 mod work;
 
+#[cfg(test)]
+mod history;
+#[cfg(test)]
+mod simulation;
+
 pub(crate) use self::{
     command::{COMMAND_BYTES, XferMemory},
     failure::{Failure, WorkStatus},

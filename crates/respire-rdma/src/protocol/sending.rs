@@ -10,15 +10,17 @@ use super::{
     work::WorkId,
 };
 
-/// Of so many pieces of work at least one is signalled. The queue is only freed up to a signalled one that has completed.
+/// Of so many pieces of work at least one is signalled. The queue is only freed up to a signalled one that has completed,
+/// so that a shorter queue has one signalled in half of what writes may take of it.
 const SIGNAL_EVERY: u32 = 64;
 
 /// Places in the queue that writes leave for commands. Three may be due at a time.
-const COMMAND_PLACES: u64 = 8;
+pub(super) const COMMAND_PLACES: u64 = 8;
 
 #[derive(Debug)]
 pub(super) struct Sending {
     queue_places: u64,
+    signal_every: u32,
     command_slots: u16,
     staging_bytes: u32,
     peer: Option<XferMemory>,
@@ -115,9 +117,11 @@ impl CommandSend {
 }
 
 impl Sending {
+    /// With a queue of at least twice the places that are left for commands.
     pub(super) fn new(queue_places: u16, command_slots: u16, staging_bytes: u32) -> Self {
         Self {
             queue_places: queue_places.into(),
+            signal_every: SIGNAL_EVERY.min((u32::from(queue_places) - COMMAND_PLACES as u32) / 2),
             command_slots,
             staging_bytes,
             peer: None,
@@ -179,7 +183,7 @@ impl Sending {
             remote_address: peer.address() + u64::from(self.written),
             remote_key: peer.key(),
             length,
-            is_signalled: self.unsignalled + 1 >= SIGNAL_EVERY
+            is_signalled: self.unsignalled + 1 >= self.signal_every
                 || self.unsignalled_bytes + length >= self.staging_bytes.div_ceil(4),
             id: WorkId::Send(self.posted),
         })
