@@ -5,8 +5,8 @@
 //! is used again too early is seen by what arrives. The tasks of the client run only when they were woken as the session
 //! says, so that a wake-up that is missing is a deadlock. The server sleeps for as long as it likes.
 //!
-//! Checked at every step: a write is contiguous with the one before and within the server's window; it finds a receive
-//! posted; the bytes of both streams are the right ones in the right order, at the moment when the reader releases them. At
+//! Checked at every step: a write is contiguous with the one before and within the server's window; it finds a place in the
+//! queue and a receive posted; what the server has not looked at is unproven; the bytes of both streams are the right ones in the right order, at the moment when the reader releases them. At
 //! the end of a history either everything arrives once the server has woken up, or the connection is cut and exactly what had
 //! reached our memory is handed out before the end.
 
@@ -102,16 +102,19 @@ struct World {
     changes: u64,
     steps: u64,
     seen: Seen,
+    send_places: usize,
 }
 
 /// How likely what is in this history.
 struct Habits {
     server_wakes: usize,
     server_reads_max: usize,
+    server_writes_max: usize,
     server_echoes: bool,
     offered_max: usize,
     frame_max: usize,
     posting_fails: usize,
+    batch_ends: usize,
     cut: bool,
 }
 
@@ -133,6 +136,8 @@ struct Client {
     slots: Vec<[u8; COMMAND_BYTES]>,
     receives: VecDeque<u16>,
     is_posted: Vec<bool>,
+    /// Work in the queue that sends, until a completion says that it is done.
+    queue: VecDeque<WorkId>,
     sent: VecDeque<WorkId>,
     received: VecDeque<(u16, Arrived)>,
     is_cut: bool,
@@ -208,6 +213,7 @@ impl World {
                 slots: vec![[0; COMMAND_BYTES]; settings.command_slots.into()],
                 receives: VecDeque::new(),
                 is_posted: vec![false; receive_slots],
+                queue: VecDeque::new(),
                 sent: VecDeque::new(),
                 received: VecDeque::new(),
                 is_cut: false,
@@ -243,15 +249,18 @@ impl World {
             habits: Habits {
                 server_wakes: rarely(history),
                 server_reads_max: if history.once_in(4) { history.size(100) } else { usize::MAX },
+                server_writes_max: if history.once_in(2) { 8 } else { usize::MAX },
                 server_echoes: history.once_in(2),
                 offered_max: if history.once_in(2) { 3 } else { history.size(20_000) },
                 frame_max: history.size(3 * receive_bytes),
                 posting_fails: rarely(history) + 1,
+                batch_ends: [3, 100][history.below(2)],
                 cut: history.once_in(4),
             },
             changes: 0,
             steps: 0,
             seen: Seen::default(),
+            send_places: settings.send_places.into(),
         };
         world.post(history);
         // The server's announcement may be polled before the connection is known to be there.
@@ -339,6 +348,8 @@ impl World {
             }
         }
         assert_eq!(self.session.send_failure(), None);
+        let posted = self.client.is_posted.iter().filter(|posted| **posted).count();
+        assert_eq!(posted, self.client.is_posted.len(), "receives are lost");
         assert_eq!(self.client.offered, 0, "the writer waits for ever: {:?}", self.session);
         assert_eq!(self.server.consumed, self.client.taken, "requests are lost");
         assert_eq!(self.server.sent, self.server.produced, "the server waits: {:?}", self.session);
@@ -397,7 +408,7 @@ impl World {
         }
         while !self.client.sent.is_empty() || !self.client.received.is_empty() {
             self.complete(history);
-            if history.once_in(100) {
+            if history.once_in(self.habits.batch_ends) {
                 // A batch; the rest is for who comes next.
                 self.post(history);
                 self.wake();
@@ -419,6 +430,7 @@ impl World {
         let sent_first = self.client.received.is_empty() || history.once_in(2);
         let sent = if sent_first { self.client.sent.pop_front() } else { None };
         if let Some(id) = sent {
+            while self.client.queue.pop_front().is_some_and(|done| done != id) {}
             self.session.handle_completion(id, Outcome::Sent, self.now);
         } else if let Some((slot, arrived)) = self.client.received.pop_front() {
             let outcome = match &arrived {
@@ -429,10 +441,21 @@ impl World {
         }
     }
 
+    /// What is true whenever something was posted.
+    fn check_posted(&mut self) {
+        assert!(self.client.queue.len() <= self.send_places, "the queue that sends is full");
+        let unproven = self.session.unproven();
+        // The bound of writes, an announcement and a fence.
+        assert!(unproven <= 514, "{unproven} messages are unproven");
+        let not_seen = self.requests.len() + self.server.completions.len();
+        assert!(unproven >= not_seen as u64, "{unproven} are unproven, {not_seen} not seen");
+        self.seen.unproven_max = self.seen.unproven_max.max(unproven);
+    }
+
     /// Posts all receives and commands that are due. Posting may fail for now; then it is tried again by the next run.
     fn post(&mut self, history: &mut History) {
         let Self { session, client, requests, habits, changes, now, .. } = self;
-        let Client { receives, is_posted, slots, .. } = client;
+        let Client { receives, is_posted, slots, queue, .. } = client;
         while let Ok(true) = session.post_receive(|slot| {
             assert!(!std::mem::replace(&mut is_posted[usize::from(slot)], true), "posted twice");
             receives.push_back(slot);
@@ -448,6 +471,7 @@ impl World {
                     return Err(());
                 }
                 slots[usize::from(send.slot())] = *send.bytes();
+                queue.push_back(send.id());
                 requests.push_back(ToServer::Command { slot: send.slot(), id: send.id() });
                 Ok(())
             });
@@ -456,6 +480,7 @@ impl World {
             }
             *changes += 1;
         }
+        self.check_posted();
     }
 
     fn write(&mut self, history: &mut History) {
@@ -473,6 +498,7 @@ impl World {
                 return Err(());
             }
             REQUESTS.fill(&mut client.staging[write.staging()], client.taken);
+            client.queue.push_back(write.id());
             requests.push_back(ToServer::Write(write.clone()));
             Ok(())
         });
@@ -488,10 +514,6 @@ impl World {
         }
         // The fence that a write makes due is posted by who wrote.
         self.post(history);
-        let unproven = self.session.unproven();
-        // The bound of writes, an announcement and a fence.
-        assert!(unproven <= 514, "{unproven} messages are unproven");
-        self.seen.unproven_max = self.seen.unproven_max.max(unproven);
     }
 
     /// One call of the reader, which is like the client's: it releases whole frames, and copies out one that cannot be
@@ -694,6 +716,7 @@ impl World {
             if count == 0 {
                 return;
             }
+            let count = count.min(self.habits.server_writes_max);
             let count = if history.once_in(3) { history.size(count) } else { count };
             let mut bytes = vec![0; count];
             REPLIES.fill(&mut bytes, server.sent);
