@@ -381,8 +381,11 @@ impl World {
             }
         }
         self.tell_cut();
-        self.drive(history);
-        while self.client.reader_runs {
+        for _ in 0..10_000 {
+            if self.client.ended {
+                break;
+            }
+            self.drive(history);
             self.read(history);
         }
         assert!(self.client.ended, "the reader does not learn of the end: {:?}", self.session);
@@ -405,6 +408,11 @@ impl World {
     fn drive(&mut self, history: &mut History) {
         if history.once_in(2) {
             self.tell_cut();
+            // The queue is polled next, but by whom is open.
+            if self.client.is_cut && history.once_in(4) {
+                self.wake();
+                return;
+            }
         }
         while !self.client.sent.is_empty() || !self.client.received.is_empty() {
             self.complete(history);
@@ -522,11 +530,14 @@ impl World {
         if !self.client.reader_runs {
             return;
         }
-        self.drive(history);
+        if history.once_in(2) {
+            self.drive(history);
+        }
         match self.session.receive() {
             Receive::Bytes { range, room } => {
                 assert_eq!(range.start, self.client.lent.start % self.client.memory.len());
                 assert!(range.len() > self.client.lent.len(), "nothing new is lent");
+                assert!(!self.client.ended, "data comes after the end");
                 assert!(range.end + room == self.client.memory.len());
                 (self.client.lent, self.client.room) = (range, room);
                 self.changes += 1;
