@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use self::document::Json;
 use crate::{
-    InMemoryConfig, InMemoryIndex, Index, IndexError, LongestPrefixScorer, ServerIndex,
-    TokenProcessor, TokenProcessorConfig,
+    FieldFormat, InMemoryConfig, InMemoryIndex, Index, IndexError, LongestPrefixScorer,
+    ServerIndex, TokenProcessor, TokenProcessorConfig,
 };
 
 mod document;
@@ -157,17 +157,33 @@ pub struct ServerConfig {
     /// Whether to connect by RDMA. It is not available yet, and TCP is never used in its place: opening fails.
     #[serde(rename = "enableRDMA")]
     pub enable_rdma: bool,
+    /// What the names of all keys start with; see [`ServerIndex::with_key_prefix`]. Empty by default, as in llm-d.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key_prefix: String,
+    /// How entries are written.
+    #[serde(skip_serializing_if = "is_default")]
+    pub field_format: FieldFormat,
 }
 
 impl ServerConfig {
     /// A Valkey server at this address, over TCP or a Unix socket.
     pub fn valkey(address: impl Into<String>) -> Self {
-        Self { address: address.into(), backend_type: BackendType::Valkey, enable_rdma: false }
+        Self::new(address.into(), BackendType::Valkey)
     }
 
     /// A Redis server at this address, over TCP or a Unix socket.
     pub fn redis(address: impl Into<String>) -> Self {
-        Self { address: address.into(), backend_type: BackendType::Redis, enable_rdma: false }
+        Self::new(address.into(), BackendType::Redis)
+    }
+
+    fn new(address: String, backend_type: BackendType) -> Self {
+        Self {
+            address,
+            backend_type,
+            enable_rdma: false,
+            key_prefix: String::new(),
+            field_format: FieldFormat::default(),
+        }
     }
 
     /// The server that the environment names, as llm-d's Valkey example does: `VALKEY_ADDR` is its address,
@@ -242,6 +258,8 @@ impl ServerConfig {
             let setting = format!("{setting}.enableRDMA");
             return Err(ConfigError::invalid(&setting, problem.to_owned()).into());
         }
+        ServerIndex::check_key_prefix(&self.key_prefix)
+            .map_err(|problem| ConfigError::invalid(&format!("{setting}.keyPrefix"), problem))?;
         let kind = self.backend_type;
         let failed = |what: &str, source| {
             IndexError::create(backend.title(), IndexError::client(what.to_owned(), source))
@@ -257,7 +275,8 @@ impl ServerConfig {
         let client = connected
             .await
             .map_err(|error| failed(&format!("failed to connect to {kind}"), error))?;
-        Ok(ServerIndex::new(client))
+        let index = ServerIndex::new(client).with_field_format(self.field_format);
+        index.with_key_prefix(&self.key_prefix)
     }
 }
 
@@ -271,6 +290,8 @@ impl fmt::Debug for ServerConfig {
             .field("address", &shown)
             .field("backend_type", &self.backend_type)
             .field("enable_rdma", &self.enable_rdma)
+            .field("key_prefix", &self.key_prefix)
+            .field("field_format", &self.field_format)
             .finish()
     }
 }
@@ -416,6 +437,10 @@ fn serialize_nanoseconds<S: Serializer>(
 ) -> Result<S::Ok, S::Error> {
     let nanoseconds = i64::try_from(duration.as_nanos());
     serializer.serialize_i64(nanoseconds.map_err(serde::ser::Error::custom)?)
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]

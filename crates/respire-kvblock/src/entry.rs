@@ -75,6 +75,12 @@ impl PodEntry {
         json::encode(self)
     }
 
+    /// The hash field that llm-d wrote up to v0.8 for this entry: `pod@tier`, or `pod@tier[speculative]`. `None` where that
+    /// would be read as another entry: with a group, and where a name holds one of the marks.
+    pub fn to_text_field(&self) -> Option<Vec<u8>> {
+        text::encode(self)
+    }
+
     /// Reads a hash field. `None` for one that is not an entry; llm-d skips such a field, and so does every lookup.
     ///
     /// JSON is read as Go's `json.Unmarshal` reads it: names in any case, unknown members ignored, the last of several

@@ -75,6 +75,16 @@ pub trait Index: Send + Sync {
     /// be asked.
     async fn request_key(&self, engine_key: BlockHash) -> Result<BlockHash, IndexError>;
 
+    /// The request key that this index itself has mapped an engine key to last, if it remembers, without asking anyone.
+    ///
+    /// What a block's tokens hash to does not change, so that it is the right parent for a block behind it, also when the
+    /// mapping has been dropped since or another writer has added to it. [`request_key`](Self::request_key) then answers
+    /// otherwise: it says what holds in the index now.
+    fn remembered_request_key(&self, engine_key: BlockHash) -> Option<BlockHash> {
+        let _ = engine_key;
+        None
+    }
+
     /// Removes every entry of a pod: all tiers, all groups, expected ones too.
     ///
     /// Mappings stay. On a server they stay for ever, unless their engine keys are evicted: nothing else removes them.
@@ -129,6 +139,10 @@ impl<T: Index + ?Sized> Index for Arc<T> {
 
     async fn request_key(&self, engine_key: BlockHash) -> Result<BlockHash, IndexError> {
         (**self).request_key(engine_key).await
+    }
+
+    fn remembered_request_key(&self, engine_key: BlockHash) -> Option<BlockHash> {
+        (**self).remembered_request_key(engine_key)
     }
 
     async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError> {

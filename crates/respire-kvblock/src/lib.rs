@@ -70,4 +70,4 @@ pub use lookup::{Entries, Lookup};
 pub use memory::{InMemoryConfig, InMemoryIndex};
 pub use resync::{Resync, ResyncReason};
 pub use score::LongestPrefixScorer;
-pub use server::{ServerIndex, ServerStats};
+pub use server::{FieldFormat, ServerIndex, ServerStats};

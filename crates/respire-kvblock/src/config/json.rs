@@ -8,7 +8,7 @@ use super::{
     BackendType, ConfigError, CostAwareConfig, IndexConfig, IndexerConfig, ServerConfig,
     TierWeight, contradicting_type, document::Json, units,
 };
-use crate::{HashAlgorithm, InMemoryConfig, TokenProcessorConfig, entry::fold};
+use crate::{FieldFormat, HashAlgorithm, InMemoryConfig, TokenProcessorConfig, entry::fold};
 
 pub(super) fn document(text: &str) -> Result<Json, ConfigError> {
     serde_json::from_str(text).map_err(|error| ConfigError::syntax(&error))
@@ -183,7 +183,8 @@ fn in_memory_config(setting: Setting<'_>) -> Result<InMemoryConfig, ConfigError>
 
 fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerConfig, ConfigError> {
     let path = setting.path.clone();
-    let members = setting.members(&["address", "backendType", "enableRDMA"])?;
+    const NAMES: [&str; 5] = ["address", "backendType", "enableRDMA", "keyPrefix", "fieldFormat"];
+    let members = setting.members(&NAMES)?;
     let mut config = ServerConfig::default_for(backend);
     if let Some(address) = members.find("address") {
         address.text()?.clone_into(&mut config.address);
@@ -196,6 +197,16 @@ fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerCon
     }
     if let Some(enable) = members.find("enableRDMA") {
         config.enable_rdma = enable.boolean()?;
+    }
+    if let Some(prefix) = members.find("keyPrefix") {
+        prefix.text()?.clone_into(&mut config.key_prefix);
+    }
+    if let Some(format) = members.find("fieldFormat") {
+        config.field_format = match format.text()? {
+            "json" => FieldFormat::Json,
+            "text" => FieldFormat::Text,
+            _ => return Err(format.must_be("json or text")),
+        };
     }
     Ok(config)
 }

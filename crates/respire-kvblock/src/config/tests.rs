@@ -76,6 +76,26 @@ fn names_match_in_any_case_and_null_is_as_good_as_nothing() {
     assert!(config.valkey.is_some());
 }
 
+#[tokio::test]
+async fn names_and_fields_of_a_server_are_configured_and_left_out_where_they_are_llm_ds() {
+    let text = r#"{"redisConfig":{"keyPrefix":"a:","fieldFormat":"text"}}"#;
+    let config = index_config(text);
+    let server = config.redis.clone().unwrap();
+    assert_eq!((&*server.key_prefix, server.field_format), ("a:", FieldFormat::Text));
+    let written = serde_json::to_string(&config).unwrap();
+    assert!(written.contains(r#""keyPrefix":"a:","fieldFormat":"text""#), "{written}");
+    assert_eq!(index_config(&written), config);
+    let plain = index_config(r#"{"redisConfig":{"keyPrefix":"","fieldFormat":"json"}}"#);
+    assert_eq!(plain.redis, Some(ServerConfig::redis("redis://127.0.0.1:6379")));
+    let error = refused(r#"{"redisConfig":{"fieldFormat":"xml"}}"#);
+    assert_eq!(error.to_string(), "redisConfig.fieldFormat: must be json or text");
+    // Before anything is connected to.
+    let bad =
+        index_config(r#"{"valkeyConfig":{"address":"valkey://127.0.0.1:1","keyPrefix":"t1"}}"#);
+    let (error, _) = open_error(&bad).await;
+    assert_eq!(error.config_error().unwrap().setting(), Some("valkeyConfig.keyPrefix"));
+}
+
 #[test]
 fn an_interval_is_nanoseconds_or_a_text_as_in_go() {
     let interval = |value: &str| {
@@ -98,7 +118,7 @@ fn a_setting_that_is_not_known_is_named() {
     assert_eq!(setting(r#"{"inMemoryConfig":{"Size":1,"max":2}}"#), "inMemoryConfig.max");
     assert_eq!(
         refused(r#"{"redisConfig":{"port":6379}}"#).to_string(),
-        "redisConfig.port: is none of address, backendType, enableRDMA"
+        "redisConfig.port: is none of address, backendType, enableRDMA, keyPrefix, fieldFormat"
     );
 }
 

@@ -3,8 +3,9 @@
 use respire::{Pipeline, Reply, Value};
 
 use super::{
-    ServerIndex,
+    FieldFormat, ServerIndex,
     keys::Key,
+    mappings::RequestKeys,
     refusal,
     scripts::{Call, MAP, rerun_unknown},
 };
@@ -13,6 +14,10 @@ use crate::{
     error::excerpt,
     mapping::{Mapping, mappings},
 };
+
+/// Why an entry is not added in the older form.
+const NO_TEXT: &str = "the field format \"text\" has no form for an entry with a group, nor for a pod or tier whose \
+                       name holds its marks";
 
 const ADD_FAILED: &str = "failed to add to the index";
 
@@ -43,8 +48,8 @@ impl ServerIndex {
         request_keys: &[BlockHash],
         entries: &[PodEntry],
     ) -> Result<(), IndexError> {
-        let fields: Vec<Vec<u8>> = entries.iter().map(PodEntry::to_field).collect();
-        let names: Vec<Key> = request_keys.iter().map(|&key| Key::request(key)).collect();
+        let fields = self.fields_of(entries)?;
+        let names: Vec<Key> = request_keys.iter().map(|&key| self.names.request(key)).collect();
         let mappings = mappings(engine_keys, names.len());
         let transactions = transactions(&mappings, names.len());
 
@@ -56,7 +61,9 @@ impl ServerIndex {
             for step in steps {
                 match *step {
                     Step::Entries(at) => push_entries(&mut pipeline, &names[at], &fields),
-                    Step::Mapping(at) => push_mapping(&mut pipeline, &mappings[at], &names),
+                    Step::Mapping(at) => {
+                        self.push_mapping(&mut pipeline, &mappings[at], request_keys)
+                    }
                 }
             }
             pipeline.command(&["EXEC"]);
@@ -72,9 +79,42 @@ impl ServerIndex {
             rest = behind;
             outcome = outcome.and(self.check_transaction(own, steps, &names, &mut of_older_form));
         }
-        let calls: Vec<Call> =
-            of_older_form.iter().map(|&at| script_call(&mappings[at], &names)).collect();
-        outcome.and(self.map_by_script(&calls).await)
+        let script_call = |&at: &usize| self.script_call(&mappings[at], request_keys);
+        let calls: Vec<Call> = of_older_form.iter().map(script_call).collect();
+        outcome.and(self.map_by_script(&calls).await)?;
+        let added = mappings.iter().map(|mapping| {
+            let keys = mapping.positions().map(|at| request_keys[at]);
+            (mapping.engine_key, keys.collect::<RequestKeys>())
+        });
+        self.mappings.extend(added);
+        Ok(())
+    }
+
+    /// How the entries are written.
+    fn fields_of(&self, entries: &[PodEntry]) -> Result<Vec<Vec<u8>>, IndexError> {
+        match self.field_format {
+            FieldFormat::Json => Ok(entries.iter().map(PodEntry::to_field).collect()),
+            FieldFormat::Text => {
+                let fields = entries.iter().map(PodEntry::to_text_field).collect::<Option<_>>();
+                fields.ok_or_else(|| IndexError::invalid_input(NO_TEXT))
+            }
+        }
+    }
+
+    fn push_mapping(&self, pipeline: &mut Pipeline, mapping: &Mapping, request_keys: &[BlockHash]) {
+        let name = self.names.engine(mapping.engine_key);
+        let members = members(mapping, request_keys);
+        let mut args: Vec<&[u8]> = Vec::with_capacity(2 + members.len());
+        args.extend([b"ZADD", name.as_ref()]);
+        args.extend(members.iter().map(Vec::as_slice));
+        pipeline.command(&args);
+    }
+
+    fn script_call(&self, mapping: &Mapping, request_keys: &[BlockHash]) -> Call {
+        let mut call = Call::new(&MAP);
+        call.keys.push(self.names.engine(mapping.engine_key));
+        call.args = members(mapping, request_keys);
+        call
     }
 
     /// Looks through the replies to a transaction. Collects the mappings whose engine key is no sorted set.
@@ -186,31 +226,17 @@ fn push_entries(pipeline: &mut Pipeline, name: &Key, fields: &[Vec<u8>]) {
     pipeline.command(&args);
 }
 
-fn push_mapping(pipeline: &mut Pipeline, mapping: &Mapping, names: &[Key]) {
-    let name = Key::engine(mapping.engine_key);
-    let members = members(mapping, names);
-    let mut args: Vec<&[u8]> = Vec::with_capacity(2 + members.len());
-    args.extend([b"ZADD", name.as_ref()]);
-    args.extend(members.iter().map(Vec::as_slice));
-    pipeline.command(&args);
-}
-
-fn script_call(mapping: &Mapping, names: &[Key]) -> Call {
-    let mut call = Call::new(&MAP);
-    call.keys.push(Key::engine(mapping.engine_key));
-    call.args = members(mapping, names);
-    call
-}
-
 /// The scores and names of an engine key's request keys, as arguments for ZADD and for the script alike.
 ///
 /// A score is the position within the engine key's own list. Released versions before llm-d-router counted through the
 /// whole call instead; both sort alike, and only this one writes the same bytes however a stream is cut into calls.
-fn members(mapping: &Mapping, names: &[Key]) -> Vec<Vec<u8>> {
+fn members(mapping: &Mapping, request_keys: &[BlockHash]) -> Vec<Vec<u8>> {
     mapping
         .positions()
         .enumerate()
-        .flat_map(|(score, at)| [score.to_string().into_bytes(), names[at].as_ref().to_vec()])
+        .flat_map(|(score, at)| {
+            [score.to_string().into_bytes(), request_keys[at].to_string().into_bytes()]
+        })
         .collect()
 }
 

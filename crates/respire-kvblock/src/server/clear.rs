@@ -32,7 +32,7 @@ impl ServerIndex {
             for name in &scan.page {
                 pipeline.command(&[b"HKEYS", name.as_ref()]);
             }
-            if let Some(next) = scan.next() {
+            if let Some(next) = scan.next(self) {
                 pipeline.push(next);
             }
             if pipeline.is_empty() {
@@ -48,7 +48,7 @@ impl ServerIndex {
             // A page's distinct fields, and whether each is the pod's. What lookups remember is left alone: a scan meets
             // every field there is, and is not soon repeated.
             let mut verdicts: HashMap<&[u8], bool> = HashMap::new();
-            for (reply, &name) in found.iter().zip(&scan.page) {
+            for (reply, name) in found.iter().zip(&scan.page) {
                 // A name like ours on something else, or a hash that has been replaced since the scan.
                 if self.is_foreign(reply) {
                     continue;
@@ -61,10 +61,10 @@ impl ServerIndex {
                     }
                 }
                 if !own.is_empty() {
-                    deletions.push((name, own));
+                    deletions.push((name.clone(), own));
                 }
             }
-            scan.take_page(next.first())?;
+            scan.take_page(self, next.first())?;
         }
     }
 }
@@ -91,10 +91,10 @@ impl Scan {
     /// A scan whose first page is there.
     async fn start(index: &ServerIndex) -> Result<Self, IndexError> {
         let mut scan = Self { by_type: true, cursor: Some(b"0".to_vec()), page: Vec::new() };
-        while let Some(command) = scan.next() {
+        while let Some(command) = scan.next(index) {
             match index.client.execute(command).await {
                 Ok(reply) => {
-                    scan.take_page(Some(&reply))?;
+                    scan.take_page(index, Some(&reply))?;
                     break;
                 }
                 // An older server knows no such option. What else may be wrong shows when it is left out.
@@ -108,18 +108,22 @@ impl Scan {
     }
 
     /// The command that asks for the next page, if there is one.
-    fn next(&self) -> Option<Command> {
-        let scan = Command::new("SCAN").arg(self.cursor.as_deref()?).arg("COUNT").arg(PAGE);
+    fn next(&self, index: &ServerIndex) -> Option<Command> {
+        let mut scan = Command::new("SCAN").arg(self.cursor.as_deref()?).arg("COUNT").arg(PAGE);
+        if let Some(pattern) = index.names.pattern() {
+            scan = scan.arg("MATCH").arg(pattern);
+        }
         Some(if self.by_type { scan.arg("TYPE").arg("hash") } else { scan })
     }
 
     /// Turns to the next page, which the reply to [`next`](Self::next) is, or to an empty one after the last.
-    fn take_page(&mut self, reply: Option<&Reply>) -> Result<(), IndexError> {
+    fn take_page(&mut self, index: &ServerIndex, reply: Option<&Reply>) -> Result<(), IndexError> {
         self.page.clear();
         let Some(reply) = reply else { return Ok(()) };
         let (cursor, names): (&[u8], Vec<&[u8]>) = reply.parse().map_err(failed)?;
         self.cursor = (cursor != b"0").then(|| cursor.to_vec());
-        self.page = names.into_iter().filter_map(Key::parse_request).map(Key::request).collect();
+        let request_keys = names.into_iter().filter_map(|name| index.names.parse_request(name));
+        self.page = request_keys.map(|key| index.names.request(key)).collect();
         Ok(())
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use respire::{Pipeline, Reply};
+use respire::{Pipeline, Reply, Value};
 
 use super::{
     ServerIndex, check, is_wrong_type,
     keys::Key,
     lookup::strings,
-    scripts::{Call, PRUNE, rerun_unknown},
+    scripts::{Call, EVICT, PRUNE, rerun_unknown},
 };
 use crate::{BlockHash, IndexError, PodEntry};
 
@@ -24,16 +24,107 @@ pub(super) struct Mapped {
     request_keys: Vec<BlockHash>,
 }
 
+/// The most fields of one call of the evicting script, which takes them as arguments of one command.
+const FIELDS_PER_SCRIPT: usize = 1000;
+
 impl ServerIndex {
+    /// One round trip where this process remembers what the engine keys map to, else two. Two more where an entry is
+    /// spelt otherwise.
     pub(super) async fn evict_mapped(
         &self,
         engine_keys: &[BlockHash],
         entries: &[PodEntry],
     ) -> Result<(), IndexError> {
-        let mapped = self.resolve(&distinct(engine_keys.iter().copied())).await?;
+        let engine_keys = distinct(engine_keys.iter().copied());
+        let entries = Entries::new(entries);
+        let (guessed, mut unknown) = self.guess(&engine_keys, &entries);
+        let outcome = self.evict_guessed(&guessed, &mut unknown, &entries).await;
+        if unknown.is_empty() {
+            return outcome;
+        }
+        let mapped = self.resolve(&unknown).await?;
         let request_keys =
             distinct(mapped.iter().flat_map(|group| group.request_keys.iter().copied()));
-        self.remove(&request_keys, entries, &mapped).await
+        outcome.and(self.remove(&request_keys, &entries, &mapped).await)
+    }
+
+    /// The engine keys of which this process knows what it has mapped them to, and the others.
+    fn guess(
+        &self,
+        engine_keys: &[BlockHash],
+        entries: &Entries<'_>,
+    ) -> (Vec<Mapped>, Vec<BlockHash>) {
+        if entries.spellings.len() > FIELDS_PER_SCRIPT {
+            return (Vec::new(), engine_keys.to_vec());
+        }
+        let (mut guessed, mut unknown) = (Vec::new(), Vec::new());
+        for (&engine_key, known) in engine_keys.iter().zip(self.mappings.recall(engine_keys)) {
+            match known {
+                Some(request_keys) => {
+                    guessed.push(Mapped { engine_key, request_keys: request_keys.into_vec() });
+                }
+                None => unknown.push(engine_key),
+            }
+        }
+        (guessed, unknown)
+    }
+
+    /// Evicts through mappings that are compared on the server before anything is touched. Adds to `unknown` the engine
+    /// keys that are mapped otherwise.
+    async fn evict_guessed(
+        &self,
+        guessed: &[Mapped],
+        unknown: &mut Vec<BlockHash>,
+        entries: &Entries<'_>,
+    ) -> Result<(), IndexError> {
+        if guessed.is_empty() {
+            return Ok(());
+        }
+        let batches = batches(guessed);
+        let calls: Vec<Call> = batches.iter().map(|batch| self.eviction(batch, entries)).collect();
+        let (_, replies) = self.send_and_call(Pipeline::new(), &calls).await?;
+        let mut removed = Removed::default();
+        let mut done = Vec::new();
+        for (reply, batch) in replies.iter().zip(&batches) {
+            check(EVICT_FAILED, reply)?;
+            let Value::Array(groups) = reply.value().get() else {
+                unknown.extend(batch.iter().map(|group| group.engine_key));
+                continue;
+            };
+            for (group, mapped) in groups.into_iter().zip(*batch) {
+                let Value::Array(results) = group.get() else {
+                    unknown.push(mapped.engine_key);
+                    continue;
+                };
+                let results = results.into_iter().map(|result| match result.get() {
+                    Value::Integer(result) => result,
+                    _ => 0,
+                });
+                if !removed.count(&mapped.request_keys, results) {
+                    done.push(mapped.engine_key);
+                }
+            }
+        }
+        (0..removed.foreign).for_each(|_| self.count_wrong_type());
+        self.mappings.forget(done.into_iter().chain(unknown.iter().copied()));
+        let unread = removed.not_as_expected(entries.distinct.len());
+        if unread.is_empty() {
+            return Ok(());
+        }
+        self.remove_otherwise_spelt(&unread, entries, &self.prunings(guessed)).await
+    }
+
+    fn eviction(&self, groups: &[Mapped], entries: &Entries<'_>) -> Call {
+        let mut call = Call::new(&EVICT);
+        call.args.push(self.names.prefix_len().to_string().into_bytes());
+        call.args.push(entries.spellings.len().to_string().into_bytes());
+        call.args.extend(entries.spellings.iter().cloned());
+        for group in groups {
+            call.keys.push(self.names.engine(group.engine_key));
+            call.keys.extend(group.request_keys.iter().map(|&key| self.names.request(key)));
+            call.args.push(group.request_keys.len().to_string().into_bytes());
+        }
+        call
     }
 
     /// The request keys of those engine keys that are mapped.
@@ -60,7 +151,7 @@ impl ServerIndex {
     ) -> Result<(Vec<Mapped>, Vec<BlockHash>), IndexError> {
         let mut pipeline = Pipeline::with_capacity(engine_keys.len() * 64);
         for &key in engine_keys {
-            pipeline.command(&[b"ZRANGE", Key::engine(key).as_ref(), b"0", b"-1"]);
+            pipeline.command(&[b"ZRANGE", self.names.engine(key).as_ref(), b"0", b"-1"]);
         }
         let (mut mapped, mut others) = (Vec::with_capacity(engine_keys.len()), Vec::new());
         let replies = self.send(EVICT_FAILED, pipeline).await?;
@@ -84,7 +175,7 @@ impl ServerIndex {
     ) -> Result<(Vec<Mapped>, Vec<BlockHash>), IndexError> {
         let mut pipeline = Pipeline::new();
         for &key in engine_keys {
-            pipeline.command(&[b"GET", Key::engine(key).as_ref()]);
+            pipeline.command(&[b"GET", self.names.engine(key).as_ref()]);
         }
         let (mut mapped, mut others) = (Vec::new(), Vec::new());
         let replies = self.send(EVICT_FAILED, pipeline).await?;
@@ -107,34 +198,30 @@ impl ServerIndex {
     pub(super) async fn remove(
         &self,
         request_keys: &[BlockHash],
-        entries: &[PodEntry],
+        entries: &Entries<'_>,
         mapped: &[Mapped],
     ) -> Result<(), IndexError> {
-        let mut met = HashSet::new();
-        let spellings: Vec<Vec<u8>> = entries
-            .iter()
-            .filter(|entry| met.insert(*entry))
-            .flat_map(PodEntry::spellings)
-            .collect();
-        let (entries, distinct) = (met, spellings.iter().map(Vec::as_slice).collect());
+        let spellings = &entries.spellings;
         let field_bytes: usize = spellings.iter().map(|spelling| spelling.len() + 10).sum();
         let mut pipeline = Pipeline::with_capacity(request_keys.len() * (field_bytes + 44));
         for &key in request_keys {
-            push_deletion(&mut pipeline, &Key::request(key), spellings.iter().map(Vec::as_slice));
+            let name = self.names.request(key);
+            push_deletion(&mut pipeline, &name, spellings.iter().map(Vec::as_slice));
         }
-        let calls = prunings(mapped);
-        let (replies, pruned) = self.send_and_call(pipeline, &calls).await?;
+        let calls = self.prunings(mapped);
+        let (replies, called) = self.send_and_call(pipeline, &calls).await?;
+        let pruned = called.iter().try_for_each(|reply| check(EVICT_FAILED, reply));
         let mut unread = Vec::new();
         for (reply, &key) in replies.iter().zip(request_keys) {
             if self.is_foreign(reply) {
                 continue;
             }
             let removed: usize = reply.parse().map_err(failed)?;
-            if removed != entries.len() {
+            if removed != entries.distinct.len() {
                 unread.push(key);
             }
         }
-        pruned.and(self.remove_otherwise_spelt(&unread, &entries, &distinct, &calls).await)
+        pruned.and(self.remove_otherwise_spelt(&unread, entries, &calls).await)
     }
 
     /// Deletes what spells one of the entries in a way that is not known beforehand.
@@ -143,13 +230,13 @@ impl ServerIndex {
     async fn remove_otherwise_spelt(
         &self,
         request_keys: &[BlockHash],
-        entries: &HashSet<&PodEntry>,
-        spellings: &HashSet<&[u8]>,
+        entries: &Entries<'_>,
         calls: &[Call],
     ) -> Result<(), IndexError> {
+        let spellings: HashSet<&[u8]> = entries.spellings.iter().map(Vec::as_slice).collect();
         let mut pipeline = Pipeline::with_capacity(request_keys.len() * 44);
         for &key in request_keys {
-            pipeline.command(&[b"HKEYS", Key::request(key).as_ref()]);
+            pipeline.command(&[b"HKEYS", self.names.request(key).as_ref()]);
         }
         let replies = self.send(EVICT_FAILED, pipeline).await?;
         // Decoded once a call: most keys have the same fields, few of which are to go.
@@ -162,39 +249,104 @@ impl ServerIndex {
             for field in strings(reply).map_err(failed)? {
                 let goes = || {
                     !spellings.contains(field)
-                        && PodEntry::from_field(field).is_some_and(|entry| entries.contains(&entry))
+                        && PodEntry::from_field(field)
+                            .is_some_and(|entry| entries.distinct.contains(&entry))
                 };
                 if *verdicts.entry(field).or_insert_with(goes) {
                     fields.push(field);
                 }
             }
             if !fields.is_empty() {
-                push_deletion(&mut pipeline, &Key::request(key), fields.into_iter());
+                push_deletion(&mut pipeline, &self.names.request(key), fields.into_iter());
             }
         }
         if pipeline.is_empty() {
             return Ok(());
         }
-        let (replies, pruned) = self.send_and_call(pipeline, calls).await?;
+        let (replies, called) = self.send_and_call(pipeline, calls).await?;
         for reply in replies.iter().filter(|reply| !is_wrong_type(reply)) {
             check(EVICT_FAILED, reply)?;
         }
-        pruned
+        called.iter().try_for_each(|reply| check(EVICT_FAILED, reply))
     }
 
-    /// Sends the commands and after them the calls of scripts. The replies to the commands, and how the calls went.
+    /// Sends the commands and after them the calls of scripts: the replies to the commands, and those to the calls.
     async fn send_and_call(
         &self,
         mut pipeline: Pipeline,
         calls: &[Call],
-    ) -> Result<(Vec<Reply>, Result<(), IndexError>), IndexError> {
+    ) -> Result<(Vec<Reply>, Vec<Reply>), IndexError> {
         for call in calls {
             pipeline.push(call.by_digest());
         }
         let mut replies = self.send(EVICT_FAILED, pipeline).await?;
         let mut called = replies.split_off(replies.len() - calls.len());
         rerun_unknown(&self.client, calls, &mut called).await.map_err(failed)?;
-        Ok((replies, called.iter().try_for_each(|reply| check(EVICT_FAILED, reply))))
+        Ok((replies, called))
+    }
+
+    /// Calls of the pruning script for these groups, as many as keep each call short.
+    fn prunings(&self, mapped: &[Mapped]) -> Vec<Call> {
+        let call = |groups: &&[Mapped]| {
+            let mut call = Call::new(&PRUNE);
+            call.args.push(self.names.prefix_len().to_string().into_bytes());
+            for group in *groups {
+                call.keys.push(self.names.engine(group.engine_key));
+                call.keys.extend(group.request_keys.iter().map(|&key| self.names.request(key)));
+                call.args.push(group.request_keys.len().to_string().into_bytes());
+            }
+            call
+        };
+        batches(mapped).iter().map(call).collect()
+    }
+}
+
+/// The entries of a call, each once, and how each may be spelt.
+pub(super) struct Entries<'a> {
+    distinct: HashSet<&'a PodEntry>,
+    spellings: Vec<Vec<u8>>,
+}
+
+impl<'a> Entries<'a> {
+    pub(super) fn new(entries: &'a [PodEntry]) -> Self {
+        let mut distinct = HashSet::new();
+        let met = entries.iter().filter(|entry| distinct.insert(*entry));
+        let spellings = met.flat_map(PodEntry::spellings).collect();
+        Self { distinct, spellings }
+    }
+}
+
+/// What calls of the evicting script have removed.
+#[derive(Default)]
+struct Removed {
+    /// For each request key how many fields were deleted, and whether something is left there. Several engine keys may
+    /// have led to one.
+    fields: HashMap<BlockHash, (u64, bool)>,
+    /// How many request keys were of another type.
+    foreign: usize,
+}
+
+impl Removed {
+    /// Counts what the script says of these request keys. Whether one of them still holds something.
+    fn count(&mut self, request_keys: &[BlockHash], results: impl Iterator<Item = i64>) -> bool {
+        let mut is_held = false;
+        for (&key, result) in request_keys.iter().zip(results) {
+            let Ok(result) = u64::try_from(result) else {
+                self.foreign += 1;
+                continue;
+            };
+            let (fields, left) = self.fields.entry(key).or_default();
+            *fields += result / 2;
+            *left = result % 2 == 1;
+            is_held |= *left;
+        }
+        is_held
+    }
+
+    /// The request keys that still hold something, and lost another number of fields than there are entries.
+    fn not_as_expected(&self, entries: usize) -> Vec<BlockHash> {
+        let odd = |&(_, &(fields, left)): &(_, &(u64, bool))| left && fields != entries as u64;
+        self.fields.iter().filter(odd).map(|(&key, _)| key).collect()
     }
 }
 
@@ -217,21 +369,56 @@ fn push_deletion<'a>(
     pipeline.command(&args);
 }
 
-/// Calls of the pruning script for these groups, as many as keep each call short.
-fn prunings(mapped: &[Mapped]) -> Vec<Call> {
-    let mut calls: Vec<Call> = Vec::new();
-    for group in mapped {
-        let keys = 1 + group.request_keys.len();
-        let call = match calls.last_mut() {
-            Some(call) if call.keys.len() + keys <= KEYS_PER_SCRIPT => call,
-            _ => {
-                calls.push(Call::new(&PRUNE));
-                calls.last_mut().expect("a call was just pushed")
-            }
-        };
-        call.keys.push(Key::engine(group.engine_key));
-        call.keys.extend(group.request_keys.iter().map(|&key| Key::request(key)));
-        call.args.push(group.request_keys.len().to_string().into_bytes());
+/// The groups in as many parts as keep a call of a script for each short.
+fn batches(mapped: &[Mapped]) -> Vec<&[Mapped]> {
+    let mut batches = Vec::new();
+    let (mut start, mut keys) = (0, 0);
+    for (at, group) in mapped.iter().enumerate() {
+        let more = 1 + group.request_keys.len();
+        if at > start && keys + more > KEYS_PER_SCRIPT {
+            batches.push(&mapped[start..at]);
+            (start, keys) = (at, 0);
+        }
+        keys += more;
     }
-    calls
+    if start < mapped.len() {
+        batches.push(&mapped[start..]);
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(engine_key: u64, request_keys: u64) -> Mapped {
+        let request_keys = (0..request_keys).map(BlockHash).collect();
+        Mapped { engine_key: BlockHash(engine_key), request_keys }
+    }
+
+    #[test]
+    fn a_call_is_short_and_takes_a_group_as_a_whole() {
+        let sizes = |groups: &[Mapped]| batches(groups).iter().map(|b| b.len()).collect::<Vec<_>>();
+        assert_eq!(sizes(&[]), [0; 0]);
+        let ones: Vec<_> = (0..600).map(|engine_key| group(engine_key, 1)).collect();
+        assert_eq!(sizes(&ones), [256, 256, 88]);
+        assert_eq!(sizes(&[group(1, 2000), group(2, 1), group(3, 1)]), [1, 2]);
+        assert_eq!(sizes(&[group(1, 1), group(2, 2000)]), [1, 1]);
+    }
+
+    #[test]
+    fn a_request_key_of_several_engine_keys_is_counted_once() {
+        let keys = [BlockHash(1), BlockHash(2)];
+        let mut removed = Removed::default();
+        // One field of one entry, and the key is still there; then, through a second engine key, nothing more.
+        assert!(removed.count(&keys[..1], [3].into_iter()));
+        assert!(removed.count(&keys[..1], [1].into_iter()));
+        // Nothing was found at a key that is gone, and one is somebody else's.
+        assert!(!removed.count(&keys, [0, -1].into_iter()));
+        assert_eq!(removed.foreign, 1);
+        assert_eq!(removed.fields[&keys[0]].0, 1);
+        assert_eq!(removed.not_as_expected(1), []);
+        assert!(removed.count(&keys[1..], [1].into_iter()));
+        assert_eq!(removed.not_as_expected(1), [keys[1]]);
+    }
 }

@@ -2,53 +2,96 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
+
 use crate::BlockHash;
 
-/// What an engine key's name starts with.
+/// What an engine key's name starts with, whatever the index's own prefix: llm-d's clear passes such names by, and stops
+/// at any other name that holds no hash.
 const ENGINE_PREFIX: &[u8] = b"engine:";
 
-/// The most digits that a hash has.
-const DIGITS_MAX: usize = 20;
+/// The most bytes of an index's own prefix.
+const PREFIX_MAX: usize = 128;
 
-/// The name of one key, held in place.
-#[derive(Clone, Copy)]
-pub(super) struct Key {
-    bytes: [u8; ENGINE_PREFIX.len() + DIGITS_MAX],
-    /// At most the length of `bytes`.
-    len: u8,
+/// The names of one index's keys: llm-d's own, or the same behind a prefix.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    prefix: Box<[u8]>,
 }
 
-impl Key {
+impl Names {
+    /// The names behind this prefix, or what is wrong with it.
+    ///
+    /// A name is the prefix and a number, so that a prefix that ends with a digit would make it another index's name. One
+    /// that starts like an engine key's name, or like what we keep beside them, would be taken for it.
+    pub(super) fn with_prefix(prefix: &str) -> Result<Self, String> {
+        let problem = if prefix.len() > PREFIX_MAX {
+            format!("must have at most {PREFIX_MAX} bytes")
+        } else if prefix.ends_with(|last: char| last.is_ascii_digit()) {
+            "must not end with a digit: a number follows".to_owned()
+        } else if prefix.starts_with("engine:") || prefix.starts_with('~') {
+            "must not start with \"engine:\" or \"~\": other keys of an index do".to_owned()
+        } else {
+            return Ok(Self { prefix: prefix.as_bytes().into() });
+        };
+        Err(problem)
+    }
+
     /// The hash that holds the entries of a request key.
-    pub(super) fn request(request_key: BlockHash) -> Self {
-        Self::with_prefix(b"", request_key)
+    pub(super) fn request(&self, request_key: BlockHash) -> Key {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(request_key.0).as_bytes();
+        let mut bytes = SmallVec::new();
+        bytes.extend_from_slice(&self.prefix);
+        bytes.extend_from_slice(digits);
+        Key { bytes }
     }
 
     /// The sorted set that holds the request keys of an engine key.
-    pub(super) fn engine(engine_key: BlockHash) -> Self {
-        Self::with_prefix(ENGINE_PREFIX, engine_key)
-    }
-
-    fn with_prefix(prefix: &[u8], hash: BlockHash) -> Self {
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(hash.0).as_bytes();
-        let len = prefix.len() + digits.len();
-        let mut bytes = [0; ENGINE_PREFIX.len() + DIGITS_MAX];
-        bytes[..prefix.len()].copy_from_slice(prefix);
-        bytes[prefix.len()..len].copy_from_slice(digits);
-        // At most 27.
-        Self { bytes, len: len as u8 }
+    pub(super) fn engine(&self, engine_key: BlockHash) -> Key {
+        let mut bytes = SmallVec::from_slice(ENGINE_PREFIX);
+        bytes.extend_from_slice(&self.request(engine_key).bytes);
+        Key { bytes }
     }
 
     /// The request key whose entries a key of this name holds, if it is the name that we would give it.
-    pub(super) fn parse_request(name: &[u8]) -> Option<BlockHash> {
-        BlockHash::from_decimal(name).filter(|&hash| Self::request(hash).as_ref() == name)
+    pub(super) fn parse_request(&self, name: &[u8]) -> Option<BlockHash> {
+        let digits = name.strip_prefix(&*self.prefix)?;
+        BlockHash::from_decimal(digits).filter(|&hash| self.request(hash).as_ref() == name)
     }
+
+    /// The length of the prefix in bytes, behind which the number stands in a request key's name.
+    pub(super) fn prefix_len(&self) -> usize {
+        self.prefix.len()
+    }
+
+    /// A pattern for the names of request keys; `None` where it would fit every name.
+    pub(super) fn pattern(&self) -> Option<Vec<u8>> {
+        if self.prefix.is_empty() {
+            return None;
+        }
+        let mut pattern = Vec::with_capacity(self.prefix.len() + 1);
+        for &byte in &self.prefix {
+            if b"*?[]^-\\".contains(&byte) {
+                pattern.push(b'\\');
+            }
+            pattern.push(byte);
+        }
+        pattern.push(b'*');
+        Some(pattern)
+    }
+}
+
+/// The name of one key.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    /// In place without a prefix: an engine key's name has 27 bytes at most.
+    bytes: SmallVec<[u8; 32]>,
 }
 
 impl AsRef<[u8]> for Key {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        &self.bytes
     }
 }
 
@@ -64,17 +107,48 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_layout() {
-        assert_eq!(Key::request(BlockHash(0)).as_ref(), b"0");
-        assert_eq!(Key::request(BlockHash(u64::MAX)).as_ref(), b"18446744073709551615");
-        assert_eq!(Key::engine(BlockHash(55_269_488)).as_ref(), b"engine:55269488");
-        assert_eq!(Key::engine(BlockHash(u64::MAX)).as_ref(), b"engine:18446744073709551615");
+        let names = Names::default();
+        assert_eq!(names.request(BlockHash(0)).as_ref(), b"0");
+        assert_eq!(names.request(BlockHash(u64::MAX)).as_ref(), b"18446744073709551615");
+        assert_eq!(names.engine(BlockHash(55_269_488)).as_ref(), b"engine:55269488");
+        assert_eq!(names.engine(BlockHash(u64::MAX)).as_ref(), b"engine:18446744073709551615");
+    }
+
+    #[test]
+    fn a_prefix_stands_before_the_number_and_engine_keys_stay_recognisable() {
+        let names = Names::with_prefix("tenant-7:").unwrap();
+        assert_eq!(names.request(BlockHash(42)).as_ref(), b"tenant-7:42");
+        assert_eq!(names.engine(BlockHash(42)).as_ref(), b"engine:tenant-7:42");
+        assert_eq!(names.parse_request(b"tenant-7:42"), Some(BlockHash(42)));
+        for other in ["42", "tenant-7:", "tenant-7:042", "tenant-77:42", "engine:tenant-7:42"] {
+            assert_eq!(names.parse_request(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_could_be_taken_for_something_else_is_refused() {
+        for prefix in ["1", "tenant-7", "engine:", "engine:x:", "~", "~pod:", &"x".repeat(129)] {
+            assert!(Names::with_prefix(prefix).is_err(), "{prefix}");
+        }
+        for prefix in ["", "a", "{model}:", "7:", "Engine:"] {
+            assert!(Names::with_prefix(prefix).is_ok(), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_takes_a_prefix_literally() {
+        assert_eq!(Names::default().pattern(), None);
+        let pattern = |prefix| Names::with_prefix(prefix).unwrap().pattern().unwrap();
+        assert_eq!(pattern("a:"), b"a:*");
+        assert_eq!(pattern("a*[b]?\\"), br"a\*\[b\]\?\\*");
     }
 
     #[test]
     fn only_names_that_we_would_give_are_request_keys() {
-        assert_eq!(Key::parse_request(b"42"), Some(BlockHash(42)));
+        let names = Names::default();
+        assert_eq!(names.parse_request(b"42"), Some(BlockHash(42)));
         for name in ["", "042", "engine:42", "42x", "-1", "18446744073709551616", "session"] {
-            assert_eq!(Key::parse_request(name.as_bytes()), None, "{name}");
+            assert_eq!(names.parse_request(name.as_bytes()), None, "{name}");
         }
     }
 }

@@ -65,7 +65,7 @@ impl ServerIndex {
         // A command takes 36 bytes at most: the headers, `HKEYS` and 20 digits.
         let mut pipeline = Pipeline::with_capacity(keys.len() * 44);
         for &key in keys {
-            pipeline.command(&[b"HKEYS", Key::request(key).as_ref()]);
+            pipeline.command(&[b"HKEYS", self.names.request(key).as_ref()]);
         }
         let asked = Instant::now();
         let client = self.client.with_command_timeout(deadline.left_at(asked));
@@ -107,7 +107,7 @@ impl ServerIndex {
         &self,
         engine_key: BlockHash,
     ) -> Result<BlockHash, IndexError> {
-        let key = Key::engine(engine_key);
+        let key = self.names.engine(engine_key);
         let found = match self.last_of_set(&key).await? {
             Asked::Found(found) => found,
             Asked::WrongType => match self.string(&key).await? {

@@ -17,8 +17,9 @@ use std::{
 
 use async_trait::async_trait;
 use respire::{Client, Pipeline, Reply, ServerError};
+use serde::Serialize;
 
-use crate::{BlockHash, Index, IndexError, KeyType, Lookup, PodEntry, PodSet};
+use crate::{BlockHash, ConfigError, Index, IndexError, KeyType, Lookup, PodEntry, PodSet};
 
 mod add;
 mod clear;
@@ -26,6 +27,7 @@ mod evict;
 mod fields;
 mod keys;
 mod lookup;
+mod mappings;
 mod pace;
 mod scripts;
 
@@ -64,11 +66,26 @@ mod scripts;
 /// dictionary order, which need not be the latest.
 pub struct ServerIndex {
     client: Client,
+    names: keys::Names,
+    field_format: FieldFormat,
+    mappings: mappings::MappingMemory,
     lookup_timeout: Option<Duration>,
     fields: fields::FieldTable,
     pace: pace::Pace,
     wrong_type_keys: AtomicU64,
     incomplete_lookups: AtomicU64,
+}
+
+/// How a [`ServerIndex`] writes an entry as a hash field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FieldFormat {
+    /// As llm-d does since v0.9: [`PodEntry::to_field`].
+    #[default]
+    Json,
+    /// As llm-d did up to v0.8, `pod@tier`: for a database that such versions read too, which fail at JSON. An entry with a
+    /// group cannot be added then.
+    Text,
 }
 
 /// What a [`ServerIndex`] has met since it was made.
@@ -90,6 +107,9 @@ impl ServerIndex {
         Self {
             lookup_timeout: client.command_timeout(),
             client,
+            names: keys::Names::default(),
+            field_format: FieldFormat::default(),
+            mappings: mappings::MappingMemory::new(mappings::ENGINE_KEYS_MAX.get()),
             fields: fields::FieldTable::default(),
             pace: pace::Pace::default(),
             wrong_type_keys: AtomicU64::new(0),
@@ -102,6 +122,41 @@ impl ServerIndex {
     #[must_use]
     pub fn with_lookup_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.lookup_timeout = timeout;
+        self
+    }
+
+    /// The same index with all of its keys behind a prefix, so that several can share a database. An engine key's name is
+    /// `engine:`, the prefix and the number, because llm-d's own clear passes by what starts with `engine:` and stops
+    /// at everything else that is no hash. Without a prefix, or with an empty one, the names are llm-d's.
+    ///
+    /// # Errors
+    ///
+    /// [`config_error`](IndexError::config_error) for a prefix that ends with a digit, that starts with `engine:` or `~`, or
+    /// is longer than 128 bytes: its names could be taken for others.
+    pub fn with_key_prefix(mut self, prefix: &str) -> Result<Self, IndexError> {
+        let names = keys::Names::with_prefix(prefix);
+        self.names = names.map_err(|problem| ConfigError::invalid("keyPrefix", problem))?;
+        Ok(self)
+    }
+
+    /// What is wrong with a prefix, if it cannot be one.
+    pub(crate) fn check_key_prefix(prefix: &str) -> Result<(), String> {
+        keys::Names::with_prefix(prefix).map(|_| ())
+    }
+
+    /// The same index with another form in which entries are written. All forms are read, and all are evicted.
+    #[must_use]
+    pub fn with_field_format(mut self, format: FieldFormat) -> Self {
+        self.field_format = format;
+        self
+    }
+
+    /// The same index, which remembers so many of the engine keys that it has added, and what it has mapped them to. An
+    /// eviction through those takes one round trip, and one through others two. An engine key costs about a hundred bytes;
+    /// by default there are 262,144, enough for all blocks of a dozen pods. 0 to remember none.
+    #[must_use]
+    pub fn with_mappings_max(mut self, engine_keys: usize) -> Self {
+        self.mappings = mappings::MappingMemory::new(engine_keys);
         self
     }
 
@@ -217,13 +272,18 @@ impl Index for ServerIndex {
         match key_type {
             KeyType::Engine => self.evict_mapped(keys, entries).await,
             KeyType::Request => {
-                self.remove(&evict::distinct(keys.iter().copied()), entries, &[]).await
+                let keys = evict::distinct(keys.iter().copied());
+                self.remove(&keys, &evict::Entries::new(entries), &[]).await
             }
         }
     }
 
     async fn request_key(&self, engine_key: BlockHash) -> Result<BlockHash, IndexError> {
         self.last_request_key(engine_key).await
+    }
+
+    fn remembered_request_key(&self, engine_key: BlockHash) -> Option<BlockHash> {
+        self.mappings.latest(engine_key)
     }
 
     async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError> {

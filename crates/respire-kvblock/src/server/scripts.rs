@@ -13,28 +13,79 @@ use super::keys::Key;
 /// that another writer has mapped meanwhile keeps the mapping. A hash that exists has a field.
 pub(super) static PRUNE: Script = Script::new(
     r"
-    -- KEYS: for each group an engine key and then its request keys. ARGV: how many request keys each group has.
-    local pruned, at = 0, 1
-    for _, size in ipairs(ARGV) do
-        local engine, first, last = KEYS[at], at + 1, at + tonumber(size)
+    -- KEYS: for each group an engine key and then its request keys. ARGV: behind how many bytes of a request key's name
+    -- its number starts, and then how many request keys each group has.
+    local skip, pruned, at = tonumber(ARGV[1]) + 1, 0, 1
+    for group = 2, #ARGV do
+        local engine, first, last = KEYS[at], at + 1, at + tonumber(ARGV[group])
         at = last + 1
         local kind = redis.call('TYPE', engine).ok
         local empty = false
         if kind == 'zset' then
             empty = redis.call('ZCARD', engine) == last - first + 1
         elseif kind == 'string' then
-            empty = first == last and redis.call('GET', engine) == KEYS[first]
+            empty = first == last and redis.call('GET', engine) == string.sub(KEYS[first], skip)
         end
         for i = first, last do
             if not empty then break end
             empty = redis.call('TYPE', KEYS[i]).ok ~= 'hash'
-                and (kind == 'string' or redis.call('ZSCORE', engine, KEYS[i]) ~= false)
+                and (kind == 'string'
+                    or redis.call('ZSCORE', engine, string.sub(KEYS[i], skip)) ~= false)
         end
         if empty then
             pruned = pruned + redis.call('DEL', engine)
         end
     end
     return pruned
+    ",
+);
+
+/// Deletes fields from the request keys of engine keys whose mapping is known, and drops the mappings that are done with.
+///
+/// Keys are declared. A group is touched only if its sorted set names just the request keys that were declared, and the
+/// reply says of each of them: -1 for one of another type, else twice the number of fields that were deleted, and one more
+/// if the hash is still there. A group whose engine key is not there has an empty reply, and one that is mapped otherwise
+/// the reply 0.
+pub(super) static EVICT: Script = Script::new(
+    r"
+    -- KEYS: for each group an engine key and then its request keys. ARGV: behind how many bytes of a request key's name
+    -- its number starts, how many fields there are, the fields, and then how many request keys each group has.
+    local skip, count = tonumber(ARGV[1]) + 1, tonumber(ARGV[2])
+    local fields = {}
+    for i = 1, count do fields[i] = ARGV[i + 2] end
+    local replies, at = {}, 1
+    for group = count + 3, #ARGV do
+        local engine, first, last = KEYS[at], at + 1, at + tonumber(ARGV[group])
+        at = last + 1
+        local kind = redis.call('TYPE', engine).ok
+        local known = kind == 'zset' and redis.call('ZCARD', engine) == last - first + 1
+        for i = first, last do
+            if not known then break end
+            known = redis.call('ZSCORE', engine, string.sub(KEYS[i], skip)) ~= false
+        end
+        local reply = 0
+        if kind == 'none' then
+            reply = {}
+        elseif known then
+            local empty = true
+            reply = {}
+            for i = first, last do
+                local removed = redis.pcall('HDEL', KEYS[i], unpack(fields))
+                if type(removed) == 'number' then
+                    local left = redis.call('EXISTS', KEYS[i])
+                    empty = empty and left == 0
+                    reply[#reply + 1] = 2 * removed + left
+                elseif string.find(removed.err, '^WRONGTYPE') then
+                    reply[#reply + 1] = -1
+                else
+                    return removed
+                end
+            end
+            if empty then redis.call('DEL', engine) end
+        end
+        replies[#replies + 1] = reply
+    end
+    return replies
     ",
 );
 
