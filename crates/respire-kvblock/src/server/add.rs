@@ -62,7 +62,7 @@ impl ServerIndex {
                 match *step {
                     Step::Entries(at) => push_entries(&mut pipeline, &names[at], &fields),
                     Step::Mapping(at) => {
-                        self.push_mapping(&mut pipeline, &mappings[at], request_keys)
+                        self.push_mapping(&mut pipeline, &mappings[at], request_keys);
                     }
                 }
             }
