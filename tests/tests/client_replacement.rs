@@ -432,3 +432,65 @@ async fn a_dedicated_connection_to_what_became_a_replica_is_not_used_again() {
         assert_ne!(own_id().await, second, "{flavour:?}");
     }
 }
+
+/// What a peer does that answers commands with its name, and announces a move when it is told to by `GET go`.
+async fn announcing(
+    mut connection: respire_tests::peer::PeerConnection,
+    name: String,
+    announcement: String,
+) {
+    connection.shake_hands().await;
+    let mut held = false;
+    while let Some(command) = connection.command().await {
+        match &*command[1] {
+            "go" => connection.send(format!("+{name}\r\n{announcement}")).await,
+            "hold" => held = true,
+            _ if held => connection.send(format!("+held by {name}\r\n+{name}\r\n")).await,
+            _ => connection.send(format!("+{name}\r\n")).await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_announces_that_it_will_go_is_left_before_it_does() {
+    let other = ScriptedPeer::start(|connection, _| {
+        announcing(connection, "other".to_owned(), String::new())
+    })
+    .await;
+    let address = other.url().replace("redis://", "");
+    for (address, expected) in [
+        ("_".to_owned(), "first 1"),
+        (format!("+{address}"), "other"),
+        // Nobody listens there: the address that was connected to has to do.
+        ("+127.0.0.1:1".to_owned(), "first 1"),
+    ] {
+        let announcement = format!(">4\r\n+MOVING\r\n:1\r\n:1\r\n{address}\r\n");
+        let first = ScriptedPeer::start(move |connection, number| {
+            announcing(connection, format!("first {number}"), announcement.clone())
+        })
+        .await;
+        let client = in_time(Client::with_config(config(&first.url()))).await.unwrap();
+        let get = async |key: &str| -> String {
+            in_time(client.query(Command::new("GET").arg(key))).await.expect("a peer answers")
+        };
+        assert_eq!(get("go").await, "first 0");
+        let held = {
+            let client = client.clone();
+            tokio::spawn(
+                async move { client.query::<String>(Command::new("GET").arg("hold")).await },
+            )
+        };
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        for _ in 0..1000 {
+            if get("k").await == expected {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(get("k").await, expected, "{address}");
+        // A request may have been sent and held before the replacement.
+        if let Ok(held) = tokio::time::timeout(Duration::from_millis(100), held).await {
+            assert_eq!(held.unwrap().unwrap(), "held by first 0");
+        }
+    }
+}

@@ -341,3 +341,46 @@ async fn an_unconnected_client_connects_when_it_is_used() {
         in_time(Client::unconnected(config(&server.url(), HUNG)).close()).await;
     }
 }
+
+#[tokio::test]
+async fn who_waits_in_vain_is_told_what_for() {
+    let url = {
+        let peer = ScriptedPeer::start(|_, _| async {}).await;
+        peer.url()
+    };
+    let config = config(&url, Duration::from_millis(300)).with_when_down(WhenDown::Wait);
+    let client = Client::unconnected(config);
+    let pop = Command::new("BLPOP").arg("k").arg(10);
+    for command in [echo(1), pop] {
+        let client = client.with_deadline(Instant::now() + Duration::from_millis(300));
+        let error = in_time(client.execute(command)).await.unwrap_err();
+        assert!(error.is_timeout() || error.is_connect(), "{error:?}");
+        assert_eq!(error.send_state(), SendState::NotSent);
+        assert!(format!("{error:#}").contains("refused"), "{error:#}");
+    }
+}
+
+#[test]
+fn what_takes_a_runtime_is_an_error_without_one() {
+    /// What a future comes to that is polled once, by no runtime.
+    fn once<F: Future>(future: F) -> std::task::Poll<F::Output> {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        std::pin::pin!(future).poll(&mut cx)
+    }
+    let server = server(Flavour::Valkey, &[]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let config = config(&server.url(), Duration::from_secs(5)).with_driver_thread(true);
+    let (client, _subscription) = runtime.block_on(async {
+        let client = Client::with_config(config).await.unwrap();
+        let subscription = client.subscribe(["a"]).await.unwrap();
+        (client, subscription)
+    });
+    let std::task::Poll::Ready(Err(error)) = once(client.subscribe(["b"])) else {
+        panic!("it cannot wait")
+    };
+    assert!(error.is_usage(), "{error:?}");
+    let std::task::Poll::Ready(Err(error)) = once(client.cached(Default::default())) else {
+        panic!("it cannot be kept")
+    };
+    assert!(error.is_usage(), "{error:?}");
+}

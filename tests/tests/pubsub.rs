@@ -556,3 +556,18 @@ fn resident_bytes() -> u64 {
     let kib: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
     kib * 1024
 }
+
+#[tokio::test]
+async fn a_subscription_keeps_the_deadline_of_the_handle_that_made_it() {
+    let peer = respire_tests::peer::ScriptedPeer::start(|mut connection, _| async move {
+        connection.shake_hands().await;
+        connection.swallow().await;
+    })
+    .await;
+    let client = Client::connect(&peer.url()).await.unwrap();
+    let patient = client.with_command_timeout(None);
+    let deadline = std::time::Instant::now() + Duration::from_millis(200);
+    let mut subscription = patient.with_deadline(deadline).subscription();
+    let error = in_time(subscription.subscribe(["a"])).await.unwrap_err();
+    assert!(error.is_timeout(), "{error:?}");
+}

@@ -107,3 +107,21 @@ async fn pushes_arrive_without_any_request() {
         assert_eq!(number(&mut pushes).await, expected);
     }
 }
+
+#[tokio::test]
+async fn a_client_that_was_told_to_close_ends_its_streams_even_if_nobody_waits_for_that() {
+    let peer = ScriptedPeer::start(|mut connection, _| async move {
+        connection.shake_hands().await;
+        connection.swallow().await;
+    })
+    .await;
+    let client = Client::connect(&peer.url()).await.unwrap();
+    let mut pushes = client.pushes();
+    let under_way = client.clone();
+    let request = tokio::spawn(async move { under_way.execute(Command::new("PING")).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let close = tokio::time::timeout(Duration::from_millis(100), client.close());
+    assert!(close.await.is_err(), "it waits for the request");
+    assert_eq!(in_time(pushes.next()).await, None);
+    assert!(in_time(request).await.unwrap().is_err());
+}

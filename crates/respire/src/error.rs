@@ -25,7 +25,7 @@ enum Kind {
     /// A connection could not be established.
     Connect { address: Address, cause: Arc<ConnectFailure> },
     /// The deadline passed.
-    Timeout(&'static str),
+    Timeout { doing: &'static str, cause: Option<Arc<Error>> },
     /// As much was under way as may be.
     Full,
     /// The watched keys of a transaction kept being changed.
@@ -137,7 +137,7 @@ impl Error {
     }
 
     pub(crate) fn timeout(while_doing: &'static str, sent: SendState) -> Self {
-        Self { kind: Kind::Timeout(while_doing), sent }
+        Self { kind: Kind::Timeout { doing: while_doing, cause: None }, sent }
     }
 
     pub(crate) fn full() -> Self {
@@ -186,6 +186,16 @@ impl Error {
         Self { kind: Kind::Value(error), sent: SendState::Answered }
     }
 
+    /// The same error, where it is that the deadline passed, with what came in between.
+    pub(crate) fn because(self, cause: Self) -> Self {
+        match self.kind {
+            Kind::Timeout { doing, .. } => {
+                Self { kind: Kind::Timeout { doing, cause: Some(Arc::new(cause)) }, ..self }
+            }
+            kind => Self { kind, ..self },
+        }
+    }
+
     /// The same error for a request of which this much is known.
     pub(crate) fn with_send_state(&self, sent: SendState) -> Self {
         Self { kind: self.kind.clone(), sent }
@@ -194,7 +204,7 @@ impl Error {
     /// Whether the deadline passed: of a request, or of an attempt to connect.
     pub fn is_timeout(&self) -> bool {
         match &self.kind {
-            Kind::Timeout(_) => true,
+            Kind::Timeout { .. } => true,
             Kind::Connect { cause, .. } => matches!(**cause, ConnectFailure::Timeout(_)),
             _ => false,
         }
@@ -319,7 +329,7 @@ impl fmt::Display for Error {
             Kind::Config(reason) => write!(f, "bad configuration: {reason}"),
             Kind::Usage(reason) => f.write_str(reason),
             Kind::Connect { address, .. } => write!(f, "cannot connect to {address}"),
-            Kind::Timeout(while_doing) => write!(f, "the deadline passed while {while_doing}"),
+            Kind::Timeout { doing, .. } => write!(f, "the deadline passed while {doing}"),
             Kind::Full => f.write_str("as much is under way on the connection as may be"),
             Kind::Conflict => {
                 f.write_str("the keys of the transaction were changed by others each time")
@@ -359,13 +369,11 @@ impl StdError for Error {
             Kind::Closed { source, .. } => source.as_ref().map(|source| &**source as _),
             Kind::Protocol { source, .. } => source.as_ref().map(|source| source as _),
             Kind::Value(error) => Some(error),
+            Kind::Timeout { cause, .. } => cause.as_ref().map(|cause| &**cause as _),
             Kind::Aborted { source, .. } => Some(source),
-            Kind::Config(_)
-            | Kind::Usage(_)
-            | Kind::Timeout(_)
-            | Kind::Full
-            | Kind::Conflict
-            | Kind::Server(_) => None,
+            Kind::Config(_) | Kind::Usage(_) | Kind::Full | Kind::Conflict | Kind::Server(_) => {
+                None
+            }
         }
     }
 }

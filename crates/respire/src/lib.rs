@@ -69,6 +69,7 @@ mod command;
 pub mod commands;
 mod config;
 mod connection;
+mod deadline;
 mod error;
 mod lock;
 pub mod pubsub;

@@ -12,7 +12,7 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, join_all},
 };
-use respire_codec::{Decoder, DecoderConfig, FromValue, encode};
+use respire_codec::{Decoder, DecoderConfig, FromValue, Value, ValueRef, encode};
 
 use super::{
     CacheStats,
@@ -26,6 +26,7 @@ use crate::{
     command::{Command, Packet, Pipeline},
     config::WhenDown,
     connection::Connection,
+    deadline::until,
     error::{Error, SendState},
     reply::Reply,
     session::push::PushSink,
@@ -53,14 +54,15 @@ impl CachedClient {
         if settings.protocol() != respire_codec::Protocol::Resp3 {
             return Err(Error::usage("a cache needs RESP3 to hear of changes".to_owned()));
         }
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|_| Error::usage("a cache needs a tokio runtime".to_owned()))?;
         let store = Arc::new(Store::new(&config));
         let sink: Arc<dyn PushSink> = store.clone();
         let link = Link::new(Arc::new(settings), sink, Arc::default(), client.rotation());
-        let link = Arc::new(link);
         let inner = Arc::new(Inner { config, store, link });
         // What was made so far goes if this future is dropped.
         inner.link.connection(WhenDown::FailFast)?.opened().await?;
-        tokio::spawn(keeper::keep(Arc::downgrade(&inner)));
+        runtime.spawn(keeper::keep(Arc::downgrade(&inner)));
         Ok(Self { client: client.clone(), inner })
     }
 
@@ -233,12 +235,8 @@ fn has_passed(deadline: Option<Instant>) -> bool {
 
 /// Waits for another's read, no longer than to one's own deadline.
 async fn before(flight: Flight, deadline: Option<Instant>) -> Result<Result<Reply, Error>, Error> {
-    let Some(deadline) = deadline else { return Ok(flight.await) };
     let waiting = "waiting for a reply that another task asked for";
-    match tokio::time::timeout_at(deadline.into(), flight).await {
-        Ok(outcome) => Ok(outcome),
-        Err(_) => Err(Error::timeout(waiting, SendState::MaybeSent)),
-    }
+    until(deadline, flight, || Error::timeout(waiting, SendState::MaybeSent)).await
 }
 
 /// A read that goes to the server.
@@ -287,7 +285,7 @@ impl Read {
         };
         let reply = replies.next().ok_or_else(|| Error::protocol("it left out a reply", None))?;
         let reply = reply.into_result()?;
-        if is_announced && let Some(ttl) = time_to_live(replies.next()) {
+        if is_announced && let Some(ttl) = time_to_live(replies.next(), &reply) {
             // Counted from when it was asked for: it cannot have been read earlier.
             store.land(&self.query, self.seat, passage, &reply, ttl, submitted);
         }
@@ -308,12 +306,27 @@ impl Read {
 }
 
 /// For how long a value may be kept, by the reply to `PTTL`, if that was asked. `None` where it is not known.
-fn time_to_live(reply: Option<Reply>) -> Option<Duration> {
-    let Some(reply) = reply else { return Some(Duration::MAX) };
-    match reply.parse::<i64>().ok()? {
-        // -1 is a key that does not expire, -2 one that is not there.
-        -2 | -1 => Some(Duration::MAX),
+fn time_to_live(pttl: Option<Reply>, value: &Reply) -> Option<Duration> {
+    let Some(pttl) = pttl else { return Some(Duration::MAX) };
+    match pttl.parse::<i64>().ok()? {
+        -1 => Some(Duration::MAX),
+        // The key is not there. Where there was a value all the same, it has expired since, and a replica will announce that
+        // only when its primary has removed the key.
+        -2 => is_absence(value).then_some(Duration::MAX),
         milliseconds => u64::try_from(milliseconds).ok().map(Duration::from_millis),
+    }
+}
+
+/// Whether a reply may be that to a read of a key that is not there.
+fn is_absence(reply: &Reply) -> bool {
+    match reply.value().get() {
+        Value::Null | Value::Integer(-2..=0) => true,
+        Value::Array(elements) | Value::Set(elements) => {
+            elements.map(ValueRef::get).all(|it| matches!(it, Value::Null | Value::Integer(0)))
+        }
+        Value::Map(mut entries) => entries.next().is_none(),
+        Value::BulkString(text) | Value::SimpleString(text) => text.is_empty() || text == b"none",
+        _ => false,
     }
 }
 
@@ -342,5 +355,33 @@ impl fmt::Debug for CachedClient {
             .field("client", &self.client)
             .field("store", &self.inner.store)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(wire: &str) -> Reply {
+        let frame = Decoder::default().decode(&mut BytesMut::from(wire));
+        Reply::new(frame.expect("it is RESP").expect("it is whole"))
+    }
+
+    #[test]
+    fn a_value_whose_key_has_just_expired_is_not_kept() {
+        let gone = || Some(reply(":-2\r\n"));
+        for absent in
+            ["_\r\n", ":0\r\n", "*0\r\n", "%0\r\n", "*2\r\n_\r\n_\r\n", "+none\r\n", "$0\r\n\r\n"]
+        {
+            assert_eq!(time_to_live(gone(), &reply(absent)), Some(Duration::MAX), "{absent:?}");
+        }
+        for there in
+            ["$1\r\nv\r\n", ":7\r\n", "*1\r\n$1\r\nv\r\n", "%1\r\n+f\r\n+v\r\n", ",1.5\r\n"]
+        {
+            assert_eq!(time_to_live(gone(), &reply(there)), None, "{there:?}");
+            assert_eq!(time_to_live(Some(reply(":-1\r\n")), &reply(there)), Some(Duration::MAX));
+            let ttl = time_to_live(Some(reply(":1500\r\n")), &reply(there));
+            assert_eq!(ttl, Some(Duration::from_millis(1500)));
+        }
     }
 }

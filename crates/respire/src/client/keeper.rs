@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{link::Link, rotation::Rotation};
-use crate::{config::Config, connection::Connection};
+use crate::{
+    config::{Address, Config},
+    connection::Connection,
+};
 
 /// The pause after a replacement that could not be made: the connection that it is for still serves.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -50,18 +53,20 @@ impl Kept {
                 }
             }
             () = spare(&link, &connection, &config) => {}
-            () = aged => replace(link, connection).await,
-            () = rotation.changed_since(credentials) => replace(link, connection).await,
+            () = aged => replace(link, connection, None).await,
+            () = rotation.changed_since(credentials) => replace(link, connection, None).await,
         }
     }
 }
 
 /// Dials a connection that takes the place of this one, and has it take it; again after a pause if it cannot be made,
-/// until this one is gone.
-pub(super) async fn replace(link: Weak<Link>, old: Arc<Connection>) {
+/// until this one is gone. The first attempt is made at another address, if one is given.
+pub(super) async fn replace(link: Weak<Link>, old: Arc<Connection>, mut address: Option<Address>) {
     loop {
         // Nothing is held while it is waited, so that the link may go.
-        let Some(next) = link.upgrade().and_then(|link| link.start_replacement(&old)) else {
+        let Some(next) =
+            link.upgrade().and_then(|link| link.start_replacement(&old, address.take()))
+        else {
             return;
         };
         if next.opened().await.is_ok() {

@@ -6,6 +6,7 @@ use super::{link::Link, rotation::Rotation};
 use crate::{
     config::{Config, WhenDown},
     connection::Connection,
+    error::Error,
     session::push::PushSink,
     stats::{Stats, Totals},
 };
@@ -36,7 +37,7 @@ impl Lanes {
     ) -> Self {
         let link = |_| {
             let (config, sink) = (Arc::clone(config), Arc::clone(sink));
-            Arc::new(Link::new(config, sink, Arc::clone(totals), Arc::clone(rotation)))
+            Link::new(config, sink, Arc::clone(totals), Arc::clone(rotation))
         };
         let links = |count: usize| (0..count).map(link).collect();
         let bulk_bytes_min = config.bulk_bytes_min();
@@ -61,13 +62,16 @@ impl Lanes {
         &self.main[0]
     }
 
-    /// The link to take in a lane. Of several, the one of two with less under way.
-    pub(super) fn link(&self, lane: Lane) -> &Arc<Link> {
-        let links = match lane {
+    fn links(&self, lane: Lane) -> &[Arc<Link>] {
+        match lane {
             Lane::Main => &self.main,
             Lane::Bulk => &self.bulk,
-        };
-        let (one, other) = match &**links {
+        }
+    }
+
+    /// The link to take in a lane. Of several, the one of two with less under way.
+    pub(super) fn link(&self, lane: Lane) -> &Arc<Link> {
+        let (one, other) = match self.links(lane) {
             [only] => return only,
             links => {
                 let one = rand::random_range(0..links.len());
@@ -90,6 +94,11 @@ impl Lanes {
     /// The server has shown that it is no primary any more: connections are made anew, since its name may lead elsewhere.
     pub(super) fn suspect(&self) {
         self.main.iter().chain(&self.bulk).for_each(Link::suspect);
+    }
+
+    /// Why a lane has no connection, if attempts to make one have failed.
+    pub(super) fn why_down(&self, lane: Lane) -> Option<Error> {
+        self.links(lane).iter().find_map(|link| link.why_down())
     }
 
     /// Adds what has happened on the connections that are there.

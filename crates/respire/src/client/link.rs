@@ -7,9 +7,9 @@ use std::{
 
 use respire_codec::Protocol;
 
-use super::{keeper, rotation::Rotation};
+use super::{keeper, moving::Watchful, rotation::Rotation};
 use crate::{
-    config::{Config, WhenDown},
+    config::{Address, Config, WhenDown},
     connection::Connection,
     error::{Error, SendState},
     session::push::PushSink,
@@ -27,7 +27,7 @@ const REPLACE_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Link {
     config: Arc<Config>,
     /// Takes what arrives unasked on any of its connections.
-    sink: Arc<dyn PushSink>,
+    sink: Arc<Watchful>,
     /// Has the numbers of connections that are gone.
     totals: Arc<Totals>,
     rotation: Arc<Rotation>,
@@ -66,6 +66,8 @@ pub(super) struct Backoff {
     failures: u32,
     /// After the last of them.
     next_attempt: Option<Instant>,
+    /// Why the last of them failed.
+    failure: Option<Error>,
 }
 
 impl Backoff {
@@ -73,6 +75,7 @@ impl Backoff {
     pub(super) fn hold_off(&mut self, last: &Connection) -> Option<(Instant, Error)> {
         let Some((ended, error)) = last.ended_early() else {
             self.failures = 0;
+            self.failure = None;
             return None;
         };
         let next = match self.next_attempt {
@@ -80,10 +83,17 @@ impl Backoff {
             None => {
                 let next = ended + self.pause();
                 self.failures = self.failures.saturating_add(1);
+                self.failure = Some(error.clone());
                 *self.next_attempt.insert(next)
             }
         };
         (Instant::now() < next).then_some((next, error))
+    }
+
+    /// Why the last attempts came to nothing, unless this connection is there.
+    pub(super) fn why_down(&self, present: Option<&Arc<Connection>>) -> Option<Error> {
+        let is_open = present.is_some_and(|present| present.is_open());
+        self.failure.clone().filter(|_| !is_open)
     }
 
     /// The next attempt is being made.
@@ -103,8 +113,12 @@ impl Link {
         sink: Arc<dyn PushSink>,
         totals: Arc<Totals>,
         rotation: Arc<Rotation>,
-    ) -> Self {
-        Self { config, sink, totals, rotation, state: Mutex::default() }
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|link| {
+            let (link, is_moving) = (Weak::clone(link), Arc::default());
+            let sink = Arc::new(Watchful { link, inner: sink, is_moving });
+            Self { config, sink, totals, rotation, state: Mutex::default() }
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, LinkState> {
@@ -112,12 +126,21 @@ impl Link {
     }
 
     fn start(&self, not_before: Option<Instant>) -> Result<Made, Error> {
-        let Self { config, sink, totals, rotation, .. } = self;
-        let (sink, totals) = (Arc::clone(sink), Arc::clone(totals));
-        let credentials = rotation.before_start();
+        self.start_with(Arc::clone(&self.config), not_before)
+    }
+
+    fn start_with(&self, config: Arc<Config>, not_before: Option<Instant>) -> Result<Made, Error> {
+        let (sink, totals) = (Arc::clone(&self.sink), Arc::clone(&self.totals));
+        let credentials = self.rotation.before_start();
         let checks = config.checks();
-        let connection = Connection::start(Arc::clone(config), sink, totals, checks, not_before)?;
+        let connection = Connection::start(config, sink, totals, checks, not_before)?;
         Ok(Made { connection, credentials })
+    }
+
+    /// Why there is no connection, if attempts have failed since there was one.
+    pub(super) fn why_down(&self) -> Option<Error> {
+        let state = self.state();
+        state.backoff.why_down(state.connection.as_ref())
     }
 
     /// The present connection as it is: it may take no requests any more.
@@ -200,19 +223,27 @@ impl Link {
         if let Some(connection) = &state.connection
             && !state.replaced.is_some_and(recently)
         {
-            runtime.spawn(keeper::replace(Arc::downgrade(self), Arc::clone(connection)));
+            runtime.spawn(keeper::replace(Arc::downgrade(self), Arc::clone(connection), None));
         }
     }
 
     /// Begins to dial a connection in place of this one; `None` if it is not the present one any more, or another is being
-    /// dialled for it.
-    pub(super) fn start_replacement(&self, old: &Arc<Connection>) -> Option<Arc<Connection>> {
+    /// dialled for it. It leads to another address, if one is given.
+    pub(super) fn start_replacement(
+        &self,
+        old: &Arc<Connection>,
+        address: Option<Address>,
+    ) -> Option<Arc<Connection>> {
         let mut state = self.state();
         let dialling = state.replacement.as_ref().is_some_and(|next| next.connection.accepts());
         if state.closed || dialling || !state.is_present(old) {
             return None;
         }
-        let made = self.start(None).ok()?;
+        let config = match address {
+            Some(address) => Arc::new(Config::clone(&self.config).with_address(address)),
+            None => Arc::clone(&self.config),
+        };
+        let made = self.start_with(config, None).ok()?;
         let next = Arc::clone(&made.connection);
         state.replaced = Some(Instant::now());
         state.replacement = Some(made);

@@ -14,7 +14,8 @@ use crate::{
     command::{Blocking, Command, Packet, Pipeline, Placement},
     config::{Config, WhenDown, WhenFull},
     connection::{Connection, Pending},
-    error::Error,
+    deadline::check_runtime,
+    error::{Error, SendState},
     pubsub::{Hub, PushHub, Pushes},
     reply::{Reply, ServerError},
     session::{Replies, push::PushSink},
@@ -26,6 +27,7 @@ mod dedicated;
 mod keeper;
 mod lane;
 mod link;
+mod moving;
 mod pool;
 mod retry;
 mod rotation;
@@ -332,18 +334,23 @@ impl Client {
     ///
     /// Once polled, the client closes even if the future is dropped.
     pub async fn close(&self) {
+        let _pushes_end = PushesEnd(&self.shared.pushes);
         self.shared.subscriptions.close();
         let mut connections = self.shared.lanes.close();
         connections.append(&mut self.shared.pool.close());
         for connection in connections {
             connection.finished().await;
         }
-        self.shared.pushes.close();
     }
 
     /// By when a request that is made now must have ended.
     pub(crate) fn request_deadline(&self) -> Option<Instant> {
         self.options.deadline()
+    }
+
+    /// The instant by which requests of this handle end, whenever they are made.
+    pub(crate) fn fixed_deadline(&self) -> Option<Instant> {
+        self.options.deadline
     }
 
     pub(crate) fn when_down(&self) -> WhenDown {
@@ -434,7 +441,9 @@ impl Client {
                 patience = [self.options.deadline_from(now), deadline].into_iter().flatten().min();
             }
             let repeats = |policy: RetryPolicy| policy.repeats(packet);
-            pause(attempts.after(error, repeats, now, patience)?).await?;
+            let wait = attempts.after(error, repeats, now, patience);
+            let why = |error| explained(error, || self.shared.pool.why_down());
+            pause(wait.map_err(why)?).await?;
             self.shared.totals.count_retry();
         }
     }
@@ -469,7 +478,9 @@ impl Client {
                 lane = Lane::Main;
             } else {
                 let repeats = |policy: RetryPolicy| policy.repeats(packet);
-                pause(attempts.after(error, repeats, Instant::now(), deadline)?).await?;
+                let wait = attempts.after(error, repeats, Instant::now(), deadline);
+                let why = |error| explained(error, || self.shared.lanes.why_down(lane));
+                pause(wait.map_err(why)?).await?;
             }
             self.shared.totals.count_retry();
             match self.attempt(packet, Instant::now(), deadline, lane).await.and_then(check) {
@@ -515,13 +526,31 @@ impl Client {
     }
 }
 
+/// A request that waited in vain for a connection also says why there was none.
+fn explained(error: Error, why_down: impl FnOnce() -> Option<Error>) -> Error {
+    if !error.is_timeout() || error.is_connect() || error.send_state() != SendState::NotSent {
+        return error;
+    }
+    match why_down() {
+        Some(cause) => error.because(cause),
+        None => error,
+    }
+}
+
+/// Ends the streams of pushes, after the connections or when nobody waits for their ends any more.
+struct PushesEnd<'a>(&'a PushHub);
+
+impl Drop for PushesEnd<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 async fn pause(duration: Duration) -> Result<(), Error> {
     if duration.is_zero() {
         return Ok(());
     }
-    if tokio::runtime::Handle::try_current().is_err() {
-        return Err(Error::usage("to wait for the server takes a tokio runtime".to_owned()));
-    }
+    check_runtime()?;
     tokio::time::sleep(duration).await;
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::{
     command::Packet,
     config::{Config, WhenDown, WhenFull},
     connection::Connection,
+    deadline::until,
     error::{Error, SendState},
     session::{
         Replies,
@@ -94,20 +95,9 @@ impl Pool {
     }
 
     async fn wait(&self, deadline: Option<Instant>) -> Result<OwnedSemaphorePermit, Error> {
-        let late = || Error::timeout("waiting for a dedicated connection", SendState::NotSent);
         let turn = Arc::clone(&self.permits).acquire_owned();
-        let permit = match deadline {
-            None => turn.await,
-            Some(_) if tokio::runtime::Handle::try_current().is_err() => {
-                return Err(Error::usage(
-                    "to wait for a connection takes a tokio runtime".to_owned(),
-                ));
-            }
-            Some(deadline) => {
-                tokio::time::timeout_at(deadline.into(), turn).await.map_err(|_| late())?
-            }
-        };
-        permit.map_err(|_| closed())
+        let late = || Error::timeout("waiting for a dedicated connection", SendState::NotSent);
+        until(deadline, turn, late).await?.map_err(|_| closed())
     }
 
     /// One that is idle, or a new one.
@@ -128,6 +118,12 @@ impl Pool {
     pub(super) fn drop_idle(&self) {
         let idle = std::mem::take(&mut self.state().idle);
         idle.iter().for_each(|idle| idle.connection.abort());
+    }
+
+    /// Why no connection can be made, if the last attempts have failed.
+    pub(super) fn why_down(&self) -> Option<Error> {
+        let state = self.state();
+        state.backoff.why_down(state.last.as_ref())
     }
 
     /// Adds what has happened on the connections that are there.

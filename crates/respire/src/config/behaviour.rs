@@ -46,6 +46,7 @@ pub(super) struct Behaviour {
     connection_age_max: Option<Duration>,
     warm_spare: bool,
     client_info: bool,
+    announced_moves: bool,
     busy_poll: Duration,
     driver_thread: bool,
     pub(super) provider: Option<Provider>,
@@ -69,6 +70,7 @@ impl Default for Behaviour {
             connection_age_max: None,
             warm_spare: false,
             client_info: true,
+            announced_moves: false,
             busy_poll: Duration::ZERO,
             driver_thread: false,
             provider: None,
@@ -176,6 +178,18 @@ impl Config {
         self
     }
 
+    /// Sets whether the server is asked to announce that it will go (`CLIENT MAINT_NOTIFICATIONS`). It is not by default; one
+    /// that does not know the command, as Valkey and Redis themselves do not, is used as it is. It takes RESP3.
+    ///
+    /// Redis Enterprise, and services that are built on it, announce with a `MOVING` push that a connection will end. Whether
+    /// that was asked for or not, a shared connection is then replaced before it ends: at once where the push
+    /// names an address, which is dialled once; else after half of the time that it leaves, by when the name should
+    /// lead elsewhere. Requests go over to the new one, and those under way are answered on the old one.
+    pub fn with_announced_moves(mut self, announced: bool) -> Self {
+        self.behaviour.announced_moves = announced;
+        self
+    }
+
     /// Sets for how long whoever receives asks again and again, instead of sleeping, while something is under way and
     /// nothing moves. The default, zero, is to sleep at once.
     ///
@@ -216,6 +230,10 @@ impl Config {
 
     pub(crate) fn client_info(&self) -> bool {
         self.behaviour.client_info
+    }
+
+    pub(crate) fn announced_moves(&self) -> bool {
+        self.behaviour.announced_moves
     }
 
     pub(crate) fn dedicated_max(&self) -> usize {

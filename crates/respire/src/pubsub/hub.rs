@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    deadline::until,
     error::{Error, SendState},
 };
 
@@ -161,11 +162,14 @@ impl Hub {
         deadline: Option<Instant>,
     ) -> Result<(), Error> {
         let joined = std::future::poll_fn(|cx| self.state().registry.poll_joined(id, cx));
-        let Some(deadline) = deadline else { return joined.await };
-        match tokio::time::timeout_at(deadline.into(), joined).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::timeout("waiting for the subscription", SendState::MaybeSent)),
-        }
+        let late = || {
+            let error = Error::timeout("waiting for the subscription", SendState::MaybeSent);
+            match &self.state().down {
+                Some(cause) => error.because(cause.clone()),
+                None => error,
+            }
+        };
+        until(deadline, joined, late).await?
     }
 
     /// What comes next of a subscription. One whose driver has ended with its runtime gets another in this one.

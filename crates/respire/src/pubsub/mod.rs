@@ -42,7 +42,7 @@ pub use pushes::{Push, PushEvent, Pushes};
 pub use subscription::Subscription;
 
 use name::Name;
-use subscription::names;
+use subscription::{Patience, names};
 
 pub(crate) use hub::Hub;
 pub(crate) use pushes::PushHub;
@@ -80,7 +80,9 @@ impl Client {
 
     /// A subscription to nothing yet, which channels and patterns can be added to.
     pub fn subscription(&self) -> Subscription {
-        Subscription::new(self.subscriptions(), self.command_timeout(), self.when_down())
+        let patience =
+            Patience { timeout: self.command_timeout(), deadline: self.fixed_deadline() };
+        Subscription::new(self.subscriptions(), patience, self.when_down())
     }
 
     async fn subscribe_to(&self, names: Vec<Name>) -> Result<Subscription, Error> {

@@ -62,21 +62,37 @@ pub struct Subscription {
     hub: Arc<Hub>,
     id: SubscriberId,
     queue: Arc<EventQueue>,
-    timeout: Option<Duration>,
+    patience: Patience,
+}
+
+/// How long the server may take for an answer, as of the handle that a subscription was made by.
+#[derive(Clone, Copy)]
+pub(super) struct Patience {
+    pub(super) timeout: Option<Duration>,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Patience {
+    /// When what is asked for now must have ended.
+    fn end(self) -> Option<Instant> {
+        let by_timeout = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        [by_timeout, self.deadline].into_iter().flatten().min()
+    }
 }
 
 impl Subscription {
     /// One without any channel.
-    pub(super) fn new(hub: Arc<Hub>, timeout: Option<Duration>, when_down: WhenDown) -> Self {
+    pub(super) fn new(hub: Arc<Hub>, patience: Patience, when_down: WhenDown) -> Self {
         let (id, queue) = hub.add(hub.config().push_queue_max(), when_down == WhenDown::Wait);
-        Self { hub, id, queue, timeout }
+        Self { hub, id, queue, patience }
     }
 
     /// Adds channels, and returns when the server has confirmed them. Those that the subscription has already are passed
     /// over.
     ///
-    /// Messages may arrive before the call returns. The call takes as long as a request may; see
-    /// [`Client::with_command_timeout`](crate::Client::with_command_timeout).
+    /// Messages may arrive before the call returns. The call takes as long as a request of the client's handle may; see
+    /// [`Client::with_command_timeout`](crate::Client::with_command_timeout) and
+    /// [`Client::with_deadline`](crate::Client::with_deadline).
     ///
     /// # Errors
     ///
@@ -155,7 +171,7 @@ impl Subscription {
         names: Vec<Name>,
     ) -> impl Future<Output = Result<(), Error>> + Send + use<'_> {
         // The deadline runs from the call.
-        let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = self.patience.end();
         self.join_until(names, deadline)
     }
 

@@ -35,6 +35,7 @@ enum Step {
     /// In RESP2, where nothing else makes a server refuse a client that has to log in.
     Ping,
     SetInfo,
+    Moves,
     Select,
     Tracking,
 }
@@ -47,6 +48,7 @@ impl Step {
             Self::SetName => "CLIENT SETNAME",
             Self::Ping => "PING",
             Self::SetInfo => "CLIENT SETINFO",
+            Self::Moves => "CLIENT MAINT_NOTIFICATIONS",
             Self::Select => "SELECT",
             Self::Tracking => "CLIENT TRACKING",
         }
@@ -75,6 +77,8 @@ impl<'a> Handshake<'a> {
             Step::Hello => false,
             _ if self.fall_back => true,
             Step::SetInfo => is_optional(text),
+            // Few servers know it, and all can do without.
+            Step::Moves => true,
             Step::Ping => is_passing(text),
             _ => false,
         };
@@ -150,6 +154,11 @@ impl<'a> Handshake<'a> {
             // Servers before 7.2 do not know it; their error is ignored.
             ask(Step::SetInfo, &["CLIENT", "SETINFO", "LIB-NAME", "respire"]);
             ask(Step::SetInfo, &["CLIENT", "SETINFO", "LIB-VER", env!("CARGO_PKG_VERSION")]);
+        }
+        if hello && self.config.announced_moves() {
+            // The address is known, and what it leads to.
+            let words = ["CLIENT", "MAINT_NOTIFICATIONS", "ON", "moving-endpoint-type", "none"];
+            ask(Step::Moves, &words);
         }
         if self.config.database() != 0 {
             ask(Step::Select, &["SELECT", &self.config.database().to_string()]);
