@@ -52,7 +52,7 @@ fn everything_is_asked_for_in_one_flight() {
     assert_eq!(asked[2], ["CLIENT", "SETINFO", "LIB-VER", env!("CARGO_PKG_VERSION")]);
     assert_eq!(asked[3], ["SELECT", "2"]);
     assert_eq!(asked.len(), 4);
-    let replies = format!("{HELLO_OK}+OK\r\n-ERR unknown subcommand\r\n");
+    let replies = format!("{HELLO_OK}+OK\r\n-ERR unknown subcommand\r\n+OK\r\n");
     assert_eq!(done(answer(&mut handshake, &replies)), Protocol::Resp3);
 }
 
@@ -239,6 +239,6 @@ fn announcements_are_asked_for_where_that_is_wanted_and_may_be_refused() {
     let mut handshake = Handshake::new(&config);
     let asked = commands(&handshake.first_flight());
     assert_eq!(asked[3], ["CLIENT", "MAINT_NOTIFICATIONS", "ON", "moving-endpoint-type", "none"]);
-    let refused = "%1\r\n+proto\r\n:3\r\n+OK\r\n+OK\r\n-ERR unknown subcommand\r\n+OK\r\n";
+    let refused = "%1\r\n+proto\r\n:3\r\n+OK\r\n+OK\r\n-ERR unknown subcommand\r\n";
     assert_eq!(done(answer(&mut handshake, refused)), Protocol::Resp3);
 }
