@@ -12,6 +12,8 @@ mod work;
 
 #[cfg(test)]
 mod history;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 #[cfg(test)]
 mod simulation;
 

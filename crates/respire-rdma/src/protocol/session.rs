@@ -80,7 +80,8 @@ pub(crate) struct Counts {
 /// connection is there. Its first messages may be polled before the event that says so.
 ///
 /// From then on, and whoever does it: first the events, [`handle_established`](Self::handle_established) and
-/// [`handle_event`](Self::handle_event); then the completion queue until it is empty, each completion by
+/// [`handle_event`](Self::handle_event), where a disconnected queue pair is put into its error state, so that nothing arrives from
+/// then on; then the completion queue until it is empty, each completion by
 /// [`handle_completion`](Self::handle_completion); then [`handle_queue_empty`](Self::handle_queue_empty). In this order nothing that
 /// arrived before the end is lost. Afterwards, and after [`release`](Self::release),
 /// [`handle_timeout`](Self::handle_timeout): `post_receive` and [`send_command`](Self::send_command), each until it posts
@@ -97,7 +98,7 @@ pub(crate) struct Session {
     receives: ReceiveSlots,
     is_established: bool,
     is_disconnected: bool,
-    /// The completion queue was found empty after the connection had ended.
+    /// The completion queue was found empty after the connection had ended. What completes then is not looked at.
     is_drained: bool,
     /// Until when a reason for flushed work is waited for.
     reason_by: Option<Instant>,
@@ -157,7 +158,10 @@ impl Session {
     /// A piece of work is done, one way or the other.
     pub(crate) fn handle_completion(&mut self, id: WorkId, outcome: Outcome<'_>, now: Instant) {
         self.counts.completions += 1;
-        if matches!(self.failure, Some(Failure::Protocol(_) | Failure::StrayCompletion)) {
+        // A reader may know of the end already. And of a peer that has broken the protocol nothing more is believed.
+        if self.is_drained
+            || matches!(self.failure, Some(Failure::Protocol(_) | Failure::StrayCompletion))
+        {
             return;
         }
         let known = match (id, outcome) {
