@@ -21,6 +21,8 @@ enum Kind {
     ForeignKey(String),
     Config(ConfigError),
     Create { backend: &'static str, source: IndexError },
+    Contended,
+    Full,
     Client { doing: Cow<'static, str>, source: respire::Error },
 }
 
@@ -47,6 +49,14 @@ impl IndexError {
         Kind::ForeignKey(excerpt(key)).into()
     }
 
+    pub(crate) fn contended() -> Self {
+        Kind::Contended.into()
+    }
+
+    pub(crate) fn full() -> Self {
+        Kind::Full.into()
+    }
+
     pub(crate) fn create(backend: &'static str, source: IndexError) -> Self {
         Kind::Create { backend, source }.into()
     }
@@ -68,6 +78,11 @@ impl IndexError {
     /// Whether a key on the server holds what the index cannot have written there, and has left alone.
     pub fn is_foreign_data(&self) -> bool {
         matches!(*self.kind, Kind::InvalidHash(_) | Kind::ForeignKey(_))
+    }
+
+    /// Whether the index has no column left for an entry: a sweep frees those of pods that are gone.
+    pub fn is_full(&self) -> bool {
+        matches!(*self.kind, Kind::Full)
     }
 
     /// Whether a deadline passed on the way to the server and back.
@@ -105,6 +120,8 @@ impl fmt::Display for IndexError {
             }
             Kind::Config(_) => f.write_str("the configuration of the index cannot be used"),
             Kind::Create { backend, .. } => write!(f, "failed to create {backend} index"),
+            Kind::Contended => f.write_str("the index changes faster than it can be used"),
+            Kind::Full => f.write_str("the index has no column left"),
             Kind::Client { doing, .. } => f.write_str(doing),
         }
     }
@@ -117,6 +134,8 @@ impl StdError for IndexError {
             Kind::Create { source, .. } => Some(source),
             Kind::Client { source, .. } => Some(source),
             Kind::InvalidInput(_)
+            | Kind::Contended
+            | Kind::Full
             | Kind::EngineKeyNotFound(_)
             | Kind::InvalidHash(_)
             | Kind::ForeignKey(_) => None,

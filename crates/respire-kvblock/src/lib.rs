@@ -33,6 +33,7 @@
 //!
 //! - [`InMemoryIndex`]: in this process, bounded. The default.
 //! - [`ServerIndex`]: on a Valkey or Redis server, in the layout of llm-d's index, so that both can share a database.
+//! - [`BitmapIndex`]: on a server, in a layout of its own: a bit for each holder of a block.
 //!
 //! [`IndexConfig`] chooses one of them as llm-d's configuration does. All behave alike, as [`Index`] says.
 //!
@@ -41,6 +42,7 @@
 //! It has no opinion on where to send a request beyond the scores, and no tokenizer: a prompt comes as tokens, of which a
 //! [`TokenProcessor`] makes the keys of its blocks. Nor does it listen to engines; what they store and drop is told to it.
 
+mod bitmap;
 mod block;
 mod config;
 mod entry;
@@ -55,6 +57,7 @@ mod resync;
 mod score;
 mod server;
 
+pub use bitmap::{BitmapIndex, BitmapOptions, PodPrefix, Sweep};
 pub use block::{BlockHash, ParseBlockHashError};
 pub use config::{
     BackendType, ConfigError, CostAwareConfig, IndexConfig, IndexerConfig, ServerConfig, TierWeight,

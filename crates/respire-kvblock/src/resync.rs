@@ -69,13 +69,22 @@ pub enum ResyncReason {
     /// The server has lost what the index kept there: it was flushed, restarted without its data, or replaced by
     /// another that did not have all of it.
     IndexLost,
+    /// The server may have lost writes, and nobody has confirmed yet that none of this pod's are among them. Until its writer
+    /// does, the pod is left out of every answer.
+    Unconfirmed,
+    /// Somebody else has ended this life of the pod, by `clear` or because its lease ran out. Calls for the pod do nothing until
+    /// they begin with a [`clear`](crate::Index::clear).
+    Retired,
 }
 
 impl ResyncReason {
     /// Whether the index may believe that the pod holds blocks which it does not hold. Where it may not, it only knows too
     /// little.
     pub fn may_be_stale(&self) -> bool {
-        !matches!(self, Self::UnknownParent { .. } | Self::IndexLost)
+        !matches!(
+            self,
+            Self::UnknownParent { .. } | Self::IndexLost | Self::Unconfirmed | Self::Retired
+        )
     }
 }
 
@@ -93,6 +102,10 @@ impl fmt::Display for ResyncReason {
                 write!(f, "a block follows {parent}, which the index does not know")
             }
             Self::IndexLost => f.write_str("the server has lost what the index kept there"),
+            Self::Unconfirmed => f.write_str(
+                "the server may have lost writes, and its writer has not confirmed its own",
+            ),
+            Self::Retired => f.write_str("somebody else has ended what it was known by"),
         }
     }
 }

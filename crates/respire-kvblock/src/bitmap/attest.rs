@@ -1,0 +1,242 @@
+//! The registry: how a client comes to know it, joins incarnations and ends them.
+
+use std::sync::Arc;
+
+use respire::{Args, Pipeline, Reply, Script};
+
+use super::{BitmapIndex, Registry, Token, is_error, scripts::call, state::Member};
+use crate::{IndexError, PodEntry};
+
+/// How often a call begins anew because the registry has changed under it. Each time, somebody else has got further.
+pub(super) const ATTEMPTS: usize = 64;
+
+/// A place among the replies to a pipeline, for the registry.
+pub(super) struct Asked {
+    at: usize,
+    ticket: super::state::Ticket,
+}
+
+/// What a client wants of a pod's incarnation.
+pub(super) struct Wish<'a> {
+    pub(super) pod: &'a str,
+    pub(super) wanted: Wanted,
+    /// What has no column yet.
+    pub(super) entries: Vec<&'a PodEntry>,
+}
+
+/// Which incarnation to join.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted {
+    Any,
+    New,
+    Just(Token),
+}
+
+impl BitmapIndex {
+    /// The registry as it is known, with its scripts on the server as far as that is known.
+    pub(super) async fn registry(&self) -> Result<Arc<Registry>, IndexError> {
+        if let Some(registry) = self.state().ready() {
+            return Ok(Arc::clone(registry));
+        }
+        self.read_registry().await
+    }
+
+    /// A later state of the registry than this one, which was found not to be the present one.
+    pub(super) async fn refresh(&self, seen: &Registry) -> Result<Arc<Registry>, IndexError> {
+        if let Some(registry) = self.state().ready()
+            && registry.nonce != seen.nonce
+        {
+            return Ok(Arc::clone(registry));
+        }
+        self.read_registry().await
+    }
+
+    /// Reads the registry, and loads the scripts of its generation.
+    ///
+    /// A server may be told scripts only behind a call that has made sure of its generation, over the same connection: that is why the
+    /// registry is read once more with them.
+    pub(super) async fn read_registry(&self) -> Result<Arc<Registry>, IndexError> {
+        for _ in 0..ATTEMPTS {
+            let mut pipeline = Pipeline::new();
+            let asked = self.ask_for_registry(&mut pipeline);
+            let unloaded = {
+                let state = self.state();
+                let known = state.registry().filter(|_| state.ready().is_none());
+                known.map(|registry| (registry.generation, Arc::clone(&registry.scripts)))
+            };
+            if let Some((_, scripts)) = &unloaded {
+                scripts.all().into_iter().for_each(|script| load(script, &mut pipeline));
+            }
+            let loads = asked.at + 1..pipeline.len();
+            let replies = self.client.pipeline(pipeline).await.map_err(failed)?;
+            for reply in &replies[loads] {
+                super::check(REGISTRY_FAILED, reply)?;
+            }
+            let loaded = unloaded.map(|(generation, _)| generation);
+            if let Some(registry) = self.take_registry(&asked, &replies, loaded, &[])? {
+                return Ok(registry);
+            }
+        }
+        Err(IndexError::contended())
+    }
+
+    /// Adds the question for the registry to a pipeline.
+    pub(super) fn ask_for_registry(&self, pipeline: &mut Pipeline) -> Asked {
+        let mut args = Args::default();
+        let state = self.state();
+        let epoch: [u8; 6] = rand::random();
+        args.push(Token::random().as_bytes());
+        args.push(Token::random().as_bytes());
+        args.push(&epoch);
+        args.push(self.writer.as_bytes());
+        for (_, member) in state.members() {
+            if let Member::Joined { id, acknowledged, .. } = member {
+                args.push(id.as_bytes());
+                args.push(itoa::Buffer::new().format(acknowledged).as_bytes());
+            }
+        }
+        let asked = Asked { at: pipeline.len(), ticket: state.ticket() };
+        drop(state);
+        self.attest.key(&self.names.registry()[..]).arg(args).eval::<(), _>(pipeline);
+        asked
+    }
+
+    /// Takes the answer. `loaded` is a generation whose scripts were loaded right behind the question; `joined` are incarnations that were
+    /// joined before it. The registry, if it is ready to be used.
+    pub(super) fn take_registry(
+        &self,
+        asked: &Asked,
+        replies: &[Reply],
+        loaded: Option<Token>,
+        joined: &[(&str, Token)],
+    ) -> Result<Option<Arc<Registry>>, IndexError> {
+        let fields: Vec<Vec<u8>> = replies[asked.at].parse().map_err(failed)?;
+        let foreign = || IndexError::foreign_key(&self.names.registry());
+        let (lost, fields) = fields.split_first().ok_or_else(foreign)?;
+        let lost: Vec<Token> =
+            lost.as_chunks().0.iter().filter_map(|id: &[u8; 16]| Token::read(id)).collect();
+        let before = self.state().registry().cloned();
+        let registry = Arc::new(Registry::read(fields, before.as_deref()).ok_or_else(foreign)?);
+        let mut state = self.state();
+        for &(pod, id) in joined {
+            state.joined(pod, id);
+        }
+        let generation = registry.generation;
+        state.install(&registry, asked.ticket, &lost);
+        if loaded == Some(generation) {
+            state.scripts_loaded(generation);
+        }
+        Ok(state.ready().cloned())
+    }
+
+    /// Joins incarnations, and has columns given to entries. What has become of it shows in the state.
+    pub(super) async fn join(
+        &self,
+        registry: &Registry,
+        wishes: &[Wish<'_>],
+    ) -> Result<(), IndexError> {
+        let mut pipeline = Pipeline::new();
+        for wish in wishes {
+            pipeline.push(self.join_call(registry, wish));
+        }
+        let asked = self.ask_for_registry(&mut pipeline);
+        let replies = self.client.pipeline(pipeline).await.map_err(failed)?;
+        let (mut joined, mut is_full) = (Vec::new(), false);
+        for (wish, reply) in wishes.iter().zip(&replies) {
+            if is_error(reply, "NOSCRIPT") {
+                self.state().scripts_unknown(registry.generation);
+                continue;
+            }
+            super::check(REGISTRY_FAILED, reply)?;
+            match reply.value().get() {
+                respire::Value::BulkString(id) => match Token::read(id) {
+                    Some(id) => joined.push((wish.pod, id)),
+                    None => self.state().refused(wish.pod),
+                },
+                respire::Value::Integer(-1) => is_full = true,
+                // Another generation; the registry that follows says which.
+                _ => {}
+            }
+        }
+        self.take_registry(&asked, &replies, None, &joined)?;
+        if is_full { Err(IndexError::full()) } else { Ok(()) }
+    }
+
+    fn join_call(&self, registry: &Registry, wish: &Wish<'_>) -> respire::Command {
+        let lease = self.options.lease.map(|lease| lease.as_millis().to_string());
+        let wanted = match &wish.wanted {
+            Wanted::Any => b"".as_slice(),
+            Wanted::New => b"new",
+            Wanted::Just(id) => id.as_bytes(),
+        };
+        call(&registry.scripts.join, 1)
+            .arg(&self.names.registry()[..])
+            .arg(registry.generation.as_bytes())
+            .arg(Token::random().as_bytes())
+            .arg(self.writer.as_bytes())
+            .arg(Token::random().as_bytes())
+            .arg(wanted)
+            .arg(wish.pod)
+            .arg(lease.unwrap_or_default())
+            .arg(self.options.columns_max)
+            .args(wish.entries.iter().map(|entry| entry.to_field()))
+    }
+
+    /// Ends the incarnation that this client is in, or the present one where it is in none.
+    pub(super) async fn end_incarnation(&self, pod: &str) -> Result<(), IndexError> {
+        let member = {
+            let mut state = self.state();
+            let member = state.member(pod);
+            state.forget(pod);
+            member
+        };
+        let id = match member {
+            Some(Member::Joined { id, .. }) => Some(id),
+            // Somebody else has ended it. What the pod is in now is not ours to end.
+            Some(Member::Lost | Member::Retired) => None,
+            None => self.read_registry().await?.current(pod),
+        };
+        if let Some(id) = id {
+            self.retire(id).await?;
+        }
+        self.state().forget_resync(pod);
+        Ok(())
+    }
+
+    /// Ends an incarnation, if it is there still.
+    pub(super) async fn retire(&self, id: Token) -> Result<(), IndexError> {
+        let mut registry = self.registry().await?;
+        for _ in 0..ATTEMPTS {
+            let mut pipeline = Pipeline::new();
+            pipeline.push(
+                call(&registry.scripts.retire, 1)
+                    .arg(&self.names.registry()[..])
+                    .arg(registry.generation.as_bytes())
+                    .arg(Token::random().as_bytes())
+                    .arg(id.as_bytes()),
+            );
+            let asked = self.ask_for_registry(&mut pipeline);
+            let replies = self.client.pipeline(pipeline).await.map_err(failed)?;
+            let is_unknown = is_error(&replies[0], "NOSCRIPT");
+            if is_unknown {
+                self.state().scripts_unknown(registry.generation);
+            }
+            self.take_registry(&asked, &replies, None, &[])?;
+            if !is_unknown && replies[0].parse::<i64>().map_err(failed)? >= 0 {
+                return Ok(());
+            }
+            registry = self.registry().await?;
+        }
+        Err(IndexError::contended())
+    }
+}
+
+fn load(script: &Script, pipeline: &mut Pipeline) {
+    script.load(pipeline);
+}
+
+pub(super) fn failed(error: respire::Error) -> IndexError {
+    IndexError::client(REGISTRY_FAILED, error)
+}
+
+pub(super) const REGISTRY_FAILED: &str = "failed to use the registry of the index";

@@ -1,0 +1,221 @@
+//! What one client knows: the registry as it saw it last, and the incarnations that it writes to.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use super::registry::{Registry, Token};
+use crate::{Resync, ResyncReason};
+
+/// What a client is to a pod that it has written for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Member {
+    /// It writes to this incarnation.
+    Joined {
+        id: Token,
+        /// The number of the last write that was acknowledged.
+        acknowledged: u64,
+        /// What the server had at least of its writes when the generation began.
+        base: u64,
+    },
+    /// The incarnation was lost with the server's state. It may begin another one, and not join one: that knows more.
+    Lost,
+    /// The incarnation was ended by somebody else.
+    Retired,
+}
+
+/// What stands for the order in which states were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ticket(u64);
+
+/// What is known.
+#[derive(Debug)]
+pub(super) struct State {
+    writer: Token,
+    registry: Option<Arc<Registry>>,
+    /// The generation whose scripts this client has seen loaded.
+    loaded: Option<Token>,
+    installed: u64,
+    members: HashMap<Box<str>, Member>,
+    resyncs: BTreeMap<Arc<str>, ResyncReason>,
+}
+
+impl State {
+    pub(super) fn new(writer: Token) -> Self {
+        Self {
+            writer,
+            registry: None,
+            loaded: None,
+            installed: 0,
+            members: HashMap::new(),
+            resyncs: BTreeMap::new(),
+        }
+    }
+
+    /// The registry, if its scripts are loaded as far as this client knows.
+    pub(super) fn ready(&self) -> Option<&Arc<Registry>> {
+        self.registry.as_ref().filter(|registry| self.loaded == Some(registry.generation))
+    }
+
+    pub(super) fn registry(&self) -> Option<&Arc<Registry>> {
+        self.registry.as_ref()
+    }
+
+    pub(super) fn member(&self, pod: &str) -> Option<Member> {
+        self.members.get(pod).copied()
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = (&str, Member)> {
+        self.members.iter().map(|(pod, &member)| (&**pod, member))
+    }
+
+    pub(super) fn forget(&mut self, pod: &str) {
+        self.members.remove(pod);
+    }
+
+    pub(super) fn forget_resync(&mut self, pod: &str) {
+        self.resyncs.remove(pod);
+    }
+
+    pub(super) fn take_resyncs(&mut self) -> Vec<Resync> {
+        std::mem::take(&mut self.resyncs)
+            .into_iter()
+            .map(|(pod, reason)| Resync::new(&*pod, reason))
+            .collect()
+    }
+
+    pub(super) fn ticket(&self) -> Ticket {
+        Ticket(self.installed)
+    }
+
+    /// The server of this generation does not know its scripts: it is another one, or has forgotten them.
+    pub(super) fn scripts_unknown(&mut self, generation: Token) {
+        if self.loaded == Some(generation) {
+            self.loaded = None;
+        }
+    }
+
+    /// The scripts of this generation were loaded right after it was attested.
+    pub(super) fn scripts_loaded(&mut self, generation: Token) {
+        self.loaded = Some(generation);
+    }
+
+    /// Takes a state that was read. `ticket` is from before it was asked for; `lost` are the incarnations that were found
+    /// incomplete in that moment.
+    ///
+    /// States of one generation have an order, of two generations only the one in which they were asked for.
+    pub(super) fn install(&mut self, registry: &Arc<Registry>, ticket: Ticket, lost: &[Token]) {
+        let before = self.registry.clone();
+        if let Some(before) = &before {
+            let is_later = if before.generation == registry.generation {
+                registry.version >= before.version
+            } else {
+                ticket == self.ticket()
+            };
+            if !is_later {
+                return;
+            }
+        }
+        self.installed += 1;
+        self.registry = Some(Arc::clone(registry));
+        let changed = before.as_ref().filter(|before| before.generation != registry.generation);
+        self.review_members(registry, changed.map(|before| &**before), lost);
+        if let Some(before) = changed {
+            self.name_missing(before, registry);
+        }
+    }
+
+    fn review_members(&mut self, registry: &Registry, changed: Option<&Registry>, lost: &[Token]) {
+        let writer = self.writer;
+        for (pod, member) in &mut self.members {
+            let Member::Joined { id, base, .. } = member else { continue };
+            let id = *id;
+            if registry.is_confirmed(id) && registry.last_write(id, writer).is_some() {
+                if changed.is_some() {
+                    *base = registry.last_write(id, writer).unwrap_or_default();
+                }
+                continue;
+            }
+            // With the server's state it was lost, unless somebody else may have ended it.
+            let is_lost = lost.contains(&id)
+                || changed.is_some_and(|before| {
+                    before.epoch != registry.epoch || before.is_alone(id, writer)
+                });
+            let (then, reason) = if is_lost {
+                (Member::Lost, ResyncReason::IndexLost)
+            } else {
+                (Member::Retired, ResyncReason::Retired)
+            };
+            *member = then;
+            self.resyncs.insert(Arc::from(&**pod), reason);
+        }
+    }
+
+    /// Names the pods that counted before and do not any more, where nothing more is known of them.
+    fn name_missing(&mut self, before: &Registry, registry: &Registry) {
+        let reason = if before.epoch == registry.epoch {
+            ResyncReason::Unconfirmed
+        } else {
+            ResyncReason::IndexLost
+        };
+        for pod in before.counting_pods() {
+            let counts = registry
+                .current(pod)
+                .is_some_and(|id| before.current(pod) == Some(id) && registry.is_confirmed(id));
+            if !counts {
+                self.resyncs.entry(Arc::clone(pod)).or_insert_with(|| reason.clone());
+            }
+        }
+    }
+
+    /// This client has joined the incarnation.
+    pub(super) fn joined(&mut self, pod: &str, id: Token) {
+        match self.members.get(pod) {
+            Some(Member::Joined { id: known, .. }) if *known == id => {}
+            _ => {
+                let member = Member::Joined { id, acknowledged: 0, base: 0 };
+                self.members.insert(pod.into(), member);
+            }
+        }
+    }
+
+    /// The pod's incarnation was begun anew by somebody who knows more than this client, which has lost its own.
+    pub(super) fn refused(&mut self, pod: &str) {
+        if let Some(member @ Member::Lost) = self.members.get_mut(pod) {
+            *member = Member::Retired;
+            self.resyncs.insert(pod.into(), ResyncReason::Retired);
+        }
+    }
+
+    /// A write of this number was acknowledged that was made in `generation`. Whether it is lost all the same: the server has begun a
+    /// new generation since with less than this.
+    pub(super) fn acknowledge(
+        &mut self,
+        pod: &str,
+        written_to: Token,
+        number: u64,
+        generation: Token,
+    ) -> bool {
+        let present = self.registry.as_ref().map(|registry| registry.generation);
+        let Some(Member::Joined { id, acknowledged, base }) = self.members.get_mut(pod) else {
+            return false;
+        };
+        if *id != written_to {
+            return false;
+        }
+        let is_lost = present != Some(generation) && number > *base;
+        *acknowledged = (*acknowledged).max(number);
+        is_lost
+    }
+
+    /// The incarnation has turned out to be incomplete.
+    pub(super) fn lost(&mut self, pod: &str, lost: Token) {
+        if let Some(member) = self.members.get_mut(pod)
+            && matches!(member, Member::Joined { id, .. } if *id == lost)
+        {
+            *member = Member::Lost;
+            self.resyncs.insert(pod.into(), ResyncReason::IndexLost);
+        }
+    }
+}
