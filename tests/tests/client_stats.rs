@@ -194,3 +194,54 @@ async fn pushes_are_counted_whether_anybody_listens_or_not() {
     client.execute(ping()).await.unwrap();
     assert_eq!(client.stats().pushes, 2);
 }
+
+#[tokio::test]
+async fn subscriptions_and_caches_are_part_of_a_clients_numbers() {
+    use respire::{cache::CacheConfig, commands::*, pubsub::Event};
+    for flavour in Flavour::ALL {
+        let server = server(flavour);
+        let client = Client::connect(&server.url()).await.unwrap();
+        let before = client.stats();
+        let mut news = client.subscribe(["news"]).await.unwrap();
+        let small = {
+            let mut small = client.subscription();
+            small.set_queue_max(1, 1 << 20);
+            small.subscribe(["news"]).await.unwrap();
+            small
+        };
+        for text in ["a", "b", "c"] {
+            client.publish("news", text).await.unwrap();
+        }
+        for _ in 0..3 {
+            assert!(matches!(news.next().await, Some(Event::Message(_))));
+        }
+        let stats = client.stats().subscriptions;
+        assert_eq!((stats.subscriptions, stats.channels), (2, 1), "{stats:?}");
+        assert_eq!((stats.messages, stats.delivered, stats.dropped), (3, 6, 2), "{stats:?}");
+        assert_eq!((stats.dials, stats.connections, stats.interruptions), (1, 1, 0), "{stats:?}");
+        drop(small);
+        let kill = Command::new("CLIENT").arg("KILL").arg("TYPE").arg("pubsub");
+        client.execute(kill).await.unwrap();
+        while !matches!(news.next().await, Some(Event::Resumed)) {}
+        drop(news);
+        let stats = client.stats().since(&before).subscriptions;
+        assert_eq!((stats.subscriptions, stats.dropped), (0, 2), "what was dropped still counts");
+        assert_eq!((stats.dials, stats.connections, stats.interruptions), (2, 2, 1), "{stats:?}");
+
+        let cached = client.cached(CacheConfig::new()).await.unwrap();
+        for _ in 0..3 {
+            let value: Option<String> = cached.get("k").await.unwrap();
+            assert_eq!(value, None);
+        }
+        let stats = client.stats();
+        assert_eq!((stats.cache.hits, stats.cache.misses, stats.cache.keys), (2, 1, 1));
+        assert_eq!(stats.cache, cached.stats());
+        // The read, and perhaps a proof that announcements arrive.
+        let more = stats.since(&before);
+        assert!(more.connections == 1 && more.requests >= 5, "{more:?}");
+        drop(cached);
+        wait_until("the cache's numbers outlive it", || client.stats().cache.keys == 0).await;
+        assert_eq!(client.stats().cache.hits, 2);
+        wait_until("its connection's too", || client.stats().requests >= stats.requests).await;
+    }
+}

@@ -170,6 +170,23 @@ async fn scans_go_through_everything_page_by_page() {
         assert!(
             scored.len() >= 1000 && scored.iter().all(|s| s.score == f64::from(s.member) / 2.0)
         );
+        // Page by page, on whatever commands can be given to.
+        let mut own = client.dedicated().await.unwrap();
+        let (next, page) = own.scan_page::<String>(options.clone()).await.unwrap();
+        assert!(next != 0 && page.len() >= 10, "{next} {page:?}");
+        let rest = options.clone().from_cursor(next);
+        let (_, page) = own.scan_page::<String>(rest).await.unwrap();
+        assert!(!page.is_empty());
+        let mut pipeline = Pipeline::new();
+        let fields = pipeline.hscan_page::<String, u32>("h", options.clone());
+        let members = pipeline.sscan_page::<u32>("s", options.clone());
+        let scored = pipeline.zscan_page::<u32>("z", options.clone());
+        let replies = client.pipeline(pipeline).await.unwrap();
+        let (_, fields) = fields.read(&replies).unwrap();
+        assert!(!fields.is_empty() && fields.iter().all(|(f, n)| *f == format!("f{n}")));
+        assert!(members.read(&replies).unwrap().1.iter().all(|member| *member < 1000));
+        let (_, scored) = scored.read(&replies).unwrap();
+        assert!(!scored.is_empty() && scored.iter().all(|s| s.score == f64::from(s.member) / 2.0));
         let nothing: Vec<u32> = client.sscan::<u32>("none", options).try_collect().await.unwrap();
         assert!(nothing.is_empty());
     })

@@ -15,11 +15,13 @@
 use std::{
     fmt,
     future::Future,
+    pin::Pin,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use futures_util::{Stream, StreamExt};
 use respire_codec::{FromValue, Protocol};
 use tokio::{
     runtime::{Builder, Handle},
@@ -33,6 +35,7 @@ use crate::{
     config::Config,
     error::Error,
     reply::Reply,
+    stats::Stats,
 };
 
 /// A client whose methods wait for the reply. It does what [`respire::Client`](crate::Client) does, and keeps the same
@@ -159,6 +162,39 @@ impl Client {
         self.driver.run(make(self.client.clone()))
     }
 
+    /// The items of a stream, each waited for: of a [`Subscription`](crate::pubsub::Subscription) or a
+    /// [`Scan`](crate::Scan), for example.
+    ///
+    /// ```no_run
+    /// # fn example(client: respire::blocking::Client) -> Result<(), respire::Error> {
+    /// use respire::{ScanOptions, pubsub::Event};
+    ///
+    /// let keys = client.run(async |client| client.scan::<String>(ScanOptions::new()))?;
+    /// for key in client.iter(keys) {
+    ///     println!("{}", key??);
+    /// }
+    /// let news = client.run(async |client| client.subscribe(["news"]).await)??;
+    /// for event in client.iter(news) {
+    ///     if let Event::Message(message) = event? {
+    ///         println!("{:?}", message.payload());
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// In an asynchronous context each item is one.
+    pub fn iter<S: Stream>(&self, stream: S) -> Iter<S> {
+        Iter { stream: Box::pin(stream), driver: Arc::clone(&self.driver) }
+    }
+
+    /// What all handles of this client have done until now; see [`respire::Client::stats`](crate::Client::stats).
+    pub fn stats(&self) -> Stats {
+        self.client.stats()
+    }
+
     /// The protocol that the present connection speaks; `None` while there is none.
     pub fn protocol(&self) -> Option<Protocol> {
         self.client.protocol()
@@ -176,6 +212,27 @@ impl Client {
     /// In an asynchronous context.
     pub fn close(&self) -> Result<(), Error> {
         self.driver.run(self.client.close())
+    }
+}
+
+/// The items of a stream, each waited for; see [`Client::iter`].
+pub struct Iter<S> {
+    // The stream goes first: what it has under way ends while its runtime can still see to it.
+    stream: Pin<Box<S>>,
+    driver: Arc<Driver>,
+}
+
+impl<S: Stream> Iterator for Iter<S> {
+    type Item = Result<S::Item, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.driver.run(self.stream.next()).transpose()
+    }
+}
+
+impl<S> fmt::Debug for Iter<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Iter")
     }
 }
 

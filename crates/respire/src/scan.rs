@@ -58,6 +58,12 @@ impl ScanOptions {
         self
     }
 
+    /// The command for one page.
+    pub(crate) fn page_of(self, command: Command) -> Command {
+        let cursor = self.cursor;
+        command.arg(cursor).arg(self.into_args())
+    }
+
     fn into_args(self) -> Args {
         let mut args = Args::default();
         if let Some(pattern) = self.pattern {

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use respire::{Client, Command, Config, Pipeline};
+use respire::{Client, Command, Config, Pipeline, TlsConfig};
 
 use crate::client::server::Endpoints;
 use crate::client::workload::Transport;
 
 /// Connects with the defaults.
 pub(super) async fn connect(endpoints: &Endpoints, transport: Transport) -> Result<Client> {
-    Ok(Client::connect(&endpoints.url(transport)).await?)
+    Ok(Client::with_config(config(endpoints, transport)?).await?)
 }
 
 /// For how long a reply is asked for without sleeping: several times as long as one takes.
@@ -19,8 +19,17 @@ const BUSY_POLL: Duration = Duration::from_micros(200);
 
 /// Connects, to ask busily.
 pub(super) async fn connect_busy(endpoints: &Endpoints, transport: Transport) -> Result<Client> {
-    let config: Config = endpoints.url(transport).parse()?;
+    let config = config(endpoints, transport)?;
     Ok(Client::with_config(config.with_busy_poll(BUSY_POLL)).await?)
+}
+
+/// The defaults, and whom to trust.
+fn config(endpoints: &Endpoints, transport: Transport) -> Result<Config> {
+    let config: Config = endpoints.url(transport).parse()?;
+    Ok(match transport {
+        Transport::Tcp | Transport::Unix => config,
+        Transport::Tls => config.with_tls(TlsConfig::new().with_ca_pem(&endpoints.authority.pem)),
+    })
 }
 
 impl super::Client for Client {

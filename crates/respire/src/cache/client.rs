@@ -15,7 +15,7 @@ use futures_util::{
 use respire_codec::{Decoder, DecoderConfig, FromValue, Value, ValueRef, encode};
 
 use super::{
-    CacheStats,
+    CacheStats, Caches,
     config::{CacheConfig, Tracking},
     keeper,
     rules::{self, Changes},
@@ -46,6 +46,19 @@ pub(super) struct Inner {
     pub(super) store: Arc<Store>,
     /// The connection that reads go over and announcements come from.
     pub(super) link: Arc<Link>,
+    caches: Arc<Caches>,
+}
+
+impl Inner {
+    pub(super) fn stats(&self) -> CacheStats {
+        self.store.counters.stats(self.store.size())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.caches.keep(self.stats());
+    }
 }
 
 impl CachedClient {
@@ -58,8 +71,10 @@ impl CachedClient {
             .map_err(|_| Error::usage("a cache needs a tokio runtime".to_owned()))?;
         let store = Arc::new(Store::new(&config));
         let sink: Arc<dyn PushSink> = store.clone();
-        let link = Link::new(Arc::new(settings), sink, Arc::default(), client.rotation());
-        let inner = Arc::new(Inner { config, store, link });
+        let link = Link::new(Arc::new(settings), sink, client.totals(), client.rotation());
+        let caches = client.caches();
+        let inner = Arc::new(Inner { config, store, link, caches });
+        inner.caches.add(&inner);
         // What was made so far goes if this future is dropped.
         inner.link.connection(WhenDown::FailFast)?.opened().await?;
         runtime.spawn(keeper::keep(Arc::downgrade(&inner)));
@@ -87,7 +102,7 @@ impl CachedClient {
 
     /// What the cache has done so far.
     pub fn stats(&self) -> CacheStats {
-        self.inner.store.counters.stats(self.inner.store.size())
+        self.inner.stats()
     }
 
     /// Forgets everything, so that the next read of each key goes to the server.
@@ -269,7 +284,7 @@ impl Read {
     }
 
     async fn read(&self) -> Result<Reply, Error> {
-        let Inner { config, store, link } = &*self.inner;
+        let Inner { config, store, link, .. } = &*self.inner;
         let connection: Arc<Connection> = link.connection(WhenDown::FailFast)?;
         let submitted = Instant::now();
         let epoch = store.epoch(connection.id(), submitted);

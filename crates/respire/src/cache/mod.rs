@@ -57,6 +57,7 @@ mod store;
 pub use client::CachedClient;
 pub use config::CacheConfig;
 pub use stats::CacheStats;
+pub(crate) use stats::Caches;
 
 pub(crate) use config::Tracking;
 

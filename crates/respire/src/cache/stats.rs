@@ -1,8 +1,15 @@
 //! What the cache has done so far.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc, Mutex, Weak,
+    atomic::{AtomicU64, Ordering},
+};
 
-/// What a [`CachedClient`](super::CachedClient) has done since it was made, and what it holds.
+use super::client::Inner;
+use crate::{lock::lock, stats::Stats};
+
+/// What a [`CachedClient`](super::CachedClient) has done since it was made, and what it holds; or, in
+/// [`Stats`](crate::Stats), all those of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
@@ -24,6 +31,65 @@ pub struct CacheStats {
     pub keys: usize,
     /// Bytes that are held, by the count of [`CacheConfig::with_bytes_max`](super::CacheConfig::with_bytes_max).
     pub bytes: usize,
+}
+
+impl CacheStats {
+    /// The numbers that only grow.
+    pub(crate) fn counters(&mut self) -> [&mut u64; 7] {
+        [
+            &mut self.hits,
+            &mut self.misses,
+            &mut self.joined,
+            &mut self.invalidations,
+            &mut self.flushes,
+            &mut self.losses,
+            &mut self.evictions,
+        ]
+    }
+
+    /// Adds what another cache holds.
+    pub(crate) fn add_present(&mut self, other: &Self) {
+        self.keys += other.keys;
+        self.bytes += other.bytes;
+    }
+}
+
+/// The caches of one client.
+#[derive(Default)]
+pub(crate) struct Caches {
+    live: Mutex<Vec<Weak<Inner>>>,
+    /// Of those that are gone.
+    gone: Mutex<CacheStats>,
+}
+
+impl Caches {
+    pub(super) fn add(&self, cache: &Arc<Inner>) {
+        let mut live = lock(&self.live);
+        live.retain(|cache| cache.strong_count() > 0);
+        live.push(Arc::downgrade(cache));
+    }
+
+    /// A cache goes, and leaves its numbers.
+    pub(super) fn keep(&self, mut stats: CacheStats) {
+        let mut gone = lock(&self.gone);
+        for (number, more) in gone.counters().into_iter().zip(stats.counters()) {
+            *number += *more;
+        }
+    }
+
+    /// Adds what has happened in the caches and on their connections.
+    pub(crate) fn add_stats(&self, stats: &mut Stats) {
+        let gone = Stats { cache: *lock(&self.gone), ..Stats::default() };
+        stats.add(&gone);
+        // No lock is held: the last one to hold a cache may be this.
+        let live: Vec<_> = lock(&self.live).iter().filter_map(Weak::upgrade).collect();
+        for cache in live {
+            stats.add(&Stats { cache: cache.stats(), ..Stats::default() });
+            for connection in cache.link.connections() {
+                stats.add(&connection.stats());
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]

@@ -305,7 +305,7 @@ impl Link {
     }
 
     /// The present connection and those that may still have requests under way.
-    pub(super) fn connections(&self) -> Vec<Arc<Connection>> {
+    pub(crate) fn connections(&self) -> Vec<Arc<Connection>> {
         self.state().connections()
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use respire_codec::{Frame, FromValue, Protocol};
 
 use crate::{
+    cache::Caches,
     command::{Blocking, Command, Packet, Pipeline, Placement},
     config::{Config, WhenDown, WhenFull},
     connection::{Connection, Pending},
@@ -80,6 +81,7 @@ struct Shared {
     subscriptions: Arc<Hub>,
     totals: Arc<Totals>,
     rotation: Arc<Rotation>,
+    caches: Arc<Caches>,
 }
 
 impl Shared {
@@ -174,7 +176,9 @@ impl Client {
         let lanes = Lanes::new(&config, &sink, &totals, &rotation);
         let pool = Pool::new(Arc::clone(&config), Arc::clone(&totals), Arc::clone(&rotation));
         let subscriptions = Hub::new(Arc::clone(&config));
-        let shared = Shared { config, lanes, pool, pushes, subscriptions, totals, rotation };
+        let caches = Arc::default();
+        let shared =
+            Shared { config, lanes, pool, pushes, subscriptions, totals, rotation, caches };
         Self { shared: Arc::new(shared), options }
     }
 
@@ -314,6 +318,8 @@ impl Client {
         let mut stats = self.shared.totals.stats();
         self.shared.lanes.add_stats(&mut stats);
         self.shared.pool.add_stats(&mut stats);
+        self.shared.caches.add_stats(&mut stats);
+        stats.subscriptions = self.shared.subscriptions.stats();
         stats
     }
 
@@ -363,6 +369,14 @@ impl Client {
 
     pub(crate) fn rotation(&self) -> Arc<Rotation> {
         Arc::clone(&self.shared.rotation)
+    }
+
+    pub(crate) fn totals(&self) -> Arc<Totals> {
+        Arc::clone(&self.shared.totals)
+    }
+
+    pub(crate) fn caches(&self) -> Arc<Caches> {
+        Arc::clone(&self.shared.caches)
     }
 
     pub(crate) fn subscriptions(&self) -> Arc<Hub> {

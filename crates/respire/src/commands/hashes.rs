@@ -1,7 +1,10 @@
 //! Hashes.
 
 use super::{Executor, FromReply};
-use crate::command::{Command, ToArg};
+use crate::{
+    command::{Command, ToArg},
+    scan::ScanOptions,
+};
 
 /// Commands on [hashes](https://valkey.io/commands/#hash). Each takes constant time unless it says otherwise.
 ///
@@ -90,6 +93,17 @@ pub trait HashCommands: Executor {
         count: i64,
     ) -> Self::Answer<Vec<(F, V)>> {
         self.run(Command::new("HRANDFIELD").arg(key).arg(count).arg("WITHVALUES").typed())
+    }
+
+    /// `HSCAN`: one page of a hash's fields with their values, and where the next one starts: 0 behind the last. O(page)
+    ///
+    /// [`Client::hscan`](crate::Client::hscan) goes through all pages.
+    fn hscan_page<F: FromReply, V: FromReply>(
+        self,
+        key: impl ToArg,
+        options: ScanOptions,
+    ) -> Self::Answer<(u64, Vec<(F, V)>)> {
+        self.run(options.page_of(Command::new("HSCAN").arg(key)).typed())
     }
 
     /// `HSET`: sets fields. How many of them are new. O(fields)

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     Bytes,
     command::{Args, Command, ToArg},
+    scan::ScanOptions,
 };
 
 /// Commands on [keys](https://valkey.io/commands/#generic) of any type. Each takes constant time unless it says otherwise.
@@ -144,6 +145,13 @@ pub trait KeyCommands: Executor {
         let time_to_live = time_to_live.map_or(0, milliseconds);
         let command = Command::new("RESTORE").arg(key).arg(time_to_live).arg(dump);
         self.run(command.word_if(replace, "REPLACE").typed())
+    }
+
+    /// `SCAN`: one page of the database's keys, and where the next one starts: 0 behind the last. O(page)
+    ///
+    /// [`Client::scan`](crate::Client::scan) goes through all pages.
+    fn scan_page<T: FromReply>(self, options: ScanOptions) -> Self::Answer<(u64, Vec<T>)> {
+        self.run(options.page_of(Command::new("SCAN")).typed())
     }
 
     /// `SORT_RO`: the elements of a list, set or sorted set in order. O(n log n)

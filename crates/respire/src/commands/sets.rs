@@ -1,7 +1,10 @@
 //! Sets.
 
 use super::{Executor, FromReply};
-use crate::command::{Command, ToArg};
+use crate::{
+    command::{Command, ToArg},
+    scan::ScanOptions,
+};
 
 /// Commands on [sets](https://valkey.io/commands/#set). Each takes constant time unless it says otherwise. Members are read as any collection: a `Vec`, a
 /// `HashSet`.
@@ -112,6 +115,17 @@ pub trait SetCommands: Executor {
         members: impl IntoIterator<Item = impl ToArg>,
     ) -> Self::Answer<u64> {
         self.run(Command::new("SREM").arg(key).args(members).typed())
+    }
+
+    /// `SSCAN`: one page of a set's members, and where the next one starts: 0 behind the last. O(page)
+    ///
+    /// [`Client::sscan`](crate::Client::sscan) goes through all pages.
+    fn sscan_page<T: FromReply>(
+        self,
+        key: impl ToArg,
+        options: ScanOptions,
+    ) -> Self::Answer<(u64, Vec<T>)> {
+        self.run(options.page_of(Command::new("SSCAN").arg(key)).typed())
     }
 
     /// `SUNION`: the members of all sets. O(members of all)

@@ -8,6 +8,7 @@ use super::{Executor, FromReply, TypedCommand, args::seconds};
 use crate::{
     Bytes,
     command::{Args, Command, ToArg},
+    scan::ScanOptions,
 };
 
 /// Commands on [sorted sets](https://valkey.io/commands/#sorted-set) of `n` members. Each takes O(log n) unless it says
@@ -316,6 +317,18 @@ pub trait SortedSetCommands: Executor {
     /// `ZREVRANK`: how many members have a greater score, or an equal one and come after it.
     fn zrevrank(self, key: impl ToArg, member: impl ToArg) -> Self::Answer<Option<u64>> {
         self.run(Command::new("ZREVRANK").arg(key).arg(member).typed())
+    }
+
+    /// `ZSCAN`: one page of a sorted set's members with their scores, and where the next one starts: 0 behind the last.
+    /// O(page)
+    ///
+    /// [`Client::zscan`](crate::Client::zscan) goes through all pages.
+    fn zscan_page<T: FromReply>(
+        self,
+        key: impl ToArg,
+        options: ScanOptions,
+    ) -> Self::Answer<(u64, Vec<Scored<T>>)> {
+        self.run(options.page_of(Command::new("ZSCAN").arg(key)).typed())
     }
 
     /// `ZSCORE`: the score of a member. O(1)

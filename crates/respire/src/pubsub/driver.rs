@@ -99,7 +99,13 @@ pub(super) async fn run(guard: Guard) {
 
 /// One connection from its beginning to its end: why it was lost, or `None` where it was not; and whether it was of use.
 async fn live(hub: &Hub) -> (Option<Error>, bool) {
-    match connect(hub).await {
+    let outcome = connect(hub).await;
+    {
+        let mut state = hub.state();
+        state.dials += u64::from(outcome.is_some());
+        state.connections += u64::from(matches!(outcome, Some(Ok(_))));
+    }
+    match outcome {
         None => (None, false),
         Some(Err(failure)) => {
             (Some(Error::connect(hub.config().address().clone(), failure)), false)

@@ -9,7 +9,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    driver,
+    SubscriptionStats, driver,
     event::EventQueue,
     name::Name,
     queue::{Queue, QueueMax},
@@ -35,6 +35,8 @@ pub(super) struct State {
     pub(super) driver: Driver,
     /// Since the last attempt to connect failed, until the next one.
     pub(super) down: Option<Error>,
+    pub(super) dials: u64,
+    pub(super) connections: u64,
     closed: bool,
 }
 
@@ -207,6 +209,13 @@ impl Hub {
                 runtime.spawn(driver::run(driver::Guard(Arc::clone(self))));
             }
         }
+    }
+
+    /// What has happened, and what there is.
+    pub(crate) fn stats(&self) -> SubscriptionStats {
+        let state = self.state();
+        let State { dials, connections, .. } = *state;
+        SubscriptionStats { dials, connections, ..state.registry.stats() }
     }
 
     /// Ends every subscription, and takes no new ones.

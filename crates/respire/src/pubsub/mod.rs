@@ -34,11 +34,13 @@ mod name;
 mod pushes;
 mod queue;
 mod registry;
+mod stats;
 mod subscription;
 
 pub use event::{Event, Message};
 pub use name::ChannelKind;
 pub use pushes::{Push, PushEvent, Pushes};
+pub use stats::SubscriptionStats;
 pub use subscription::Subscription;
 
 use name::Name;

@@ -16,6 +16,7 @@ use respire_codec::{Kind, Value, ValueRef, encode};
 use slab::Slab;
 
 use super::{
+    SubscriptionStats,
     event::{EventQueue, Message, Note},
     name::{ChannelKind, Name, Word},
 };
@@ -36,6 +37,8 @@ pub(super) struct Registry {
     postponed: Vec<Name>,
     /// What was asked and is not answered, oldest first.
     asked: VecDeque<Asked>,
+    /// What has happened; what was dropped is that of subscribers who are gone.
+    counted: SubscriptionStats,
 }
 
 #[derive(Debug, Default)]
@@ -106,7 +109,19 @@ impl Registry {
         for name in names {
             self.detach(id.0, &name);
         }
-        self.subscribers.remove(id.0);
+        let subscriber = self.subscribers.remove(id.0);
+        self.counted.dropped += subscriber.queue.dropped();
+    }
+
+    /// What has happened and what there is, but for connections.
+    pub(super) fn stats(&self) -> SubscriptionStats {
+        let dropped = self.subscribers.iter().map(|(_, subscriber)| subscriber.queue.dropped());
+        SubscriptionStats {
+            subscriptions: self.subscribers.len() as u64,
+            channels: self.channels.iter().map(|channels| channels.len() as u64).sum(),
+            dropped: self.counted.dropped + dropped.sum::<u64>(),
+            ..self.counted
+        }
     }
 
     /// Whether nobody wants anything.
@@ -286,6 +301,7 @@ impl Registry {
         mut words: impl Iterator<Item = Option<&'a [u8]>>,
         woken: &mut Vec<Waker>,
     ) -> Result<(), Error> {
+        self.counted.messages += 1;
         let mut next = || words.next().flatten().ok_or_else(malformed);
         let subscribed = next()?;
         let Some((name, channel)) = self.channels[kind.index()].get_key_value(subscribed) else {
@@ -299,6 +315,7 @@ impl Registry {
         let payload = Bytes::copy_from_slice(next()?);
         let message = Message { kind, channel: channel_name, pattern, payload };
         let bytes = message.bytes_len();
+        self.counted.delivered += channel.members.len() as u64;
         for member in &channel.members {
             let queue = &self.subscribers[member.subscriber].queue;
             woken.extend(queue.push(message.clone(), bytes));
@@ -454,6 +471,7 @@ impl Registry {
             subscriber.returning += 1;
             if !subscriber.interrupted {
                 subscriber.interrupted = true;
+                self.counted.interruptions += 1;
                 woken.extend(subscriber.queue.mark(Note::Interrupted));
             }
         }

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use crate::{cache::CacheStats, pubsub::SubscriptionStats};
+
 mod histogram;
 pub(crate) mod recorder;
 
@@ -18,9 +20,9 @@ pub use histogram::Latencies;
 
 /// What a client has done until now; see [`Client::stats`](crate::Client::stats).
 ///
-/// Numbers are those of all connections that the client ever had, but for that of its subscriptions, and of all its
-/// handles. A request is one call: a
-/// pipeline is one, and each attempt of one that is sent again is another.
+/// Numbers are those of all connections that the client ever had, those of its caches included, and of all its handles. A
+/// request is one call: a pipeline is one, and each attempt of one that is sent again is another. What happened on the
+/// connection of its subscriptions is in `subscriptions` and nowhere else.
 ///
 /// What a client sends for itself, to check a connection, counts in bytes and calls and is no request.
 ///
@@ -63,6 +65,10 @@ pub struct Stats {
     /// How long requests took, by phase. Only the requests that are sampled are in it; see
     /// [`Config::with_latency_sampling`](crate::Config::with_latency_sampling).
     pub phases: Phases,
+    /// What its subscriptions have done.
+    pub subscriptions: SubscriptionStats,
+    /// What its caches have done; see [`Client::cached`](crate::Client::cached).
+    pub cache: CacheStats,
 }
 
 /// Where the time of the requests that were answered went.
@@ -85,7 +91,7 @@ impl Stats {
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut since = self.clone();
-        for (number, less) in since.counters().into_iter().zip(earlier.clone().counters()) {
+        for (number, less) in since.counters().zip(earlier.clone().counters()) {
             *number = number.saturating_sub(*less);
         }
         for (phase, less) in since.phases.all_mut().into_iter().zip(earlier.phases.all()) {
@@ -96,20 +102,22 @@ impl Stats {
 
     /// Adds what another client, or the same one at another time, has done and has under way.
     pub fn add(&mut self, other: &Self) {
-        for (number, more) in self.counters().into_iter().zip(other.clone().counters()) {
+        for (number, more) in self.counters().zip(other.clone().counters()) {
             *number += *more;
         }
         self.waiting += other.waiting;
         self.in_flight += other.in_flight;
         self.in_flight_bytes += other.in_flight_bytes;
+        self.subscriptions.add_present(&other.subscriptions);
+        self.cache.add_present(&other.cache);
         for (phase, more) in self.phases.all_mut().into_iter().zip(other.phases.all()) {
             phase.add(more);
         }
     }
 
     /// The numbers that only grow.
-    fn counters(&mut self) -> [&mut u64; 13] {
-        [
+    fn counters(&mut self) -> impl Iterator<Item = &mut u64> {
+        let requests = [
             &mut self.requests,
             &mut self.answered,
             &mut self.timed_out,
@@ -123,7 +131,9 @@ impl Stats {
             &mut self.pushes,
             &mut self.dials,
             &mut self.connections,
-        ]
+        ];
+        let subscriptions = self.subscriptions.counters();
+        requests.into_iter().chain(subscriptions).chain(self.cache.counters())
     }
 }
 
