@@ -6,6 +6,10 @@
 //! own time; should this process be killed outright, a watchdog ends the server. The whole group is
 //! killed, so that a wrapper around a server does not leave the server behind.
 //!
+//! Where the environment has `RESPIRE_LOCAL_RDMA`, the address of an RDMA device of this machine, a
+//! Valkey server listens there too, and its URL leads there: whatever uses private servers can so be
+//! run over RDMA. The server has to be one that was built with it.
+//!
 //! # Example
 //!
 //! ```no_run
@@ -24,7 +28,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -93,6 +97,8 @@ impl Flavour {
 #[derive(Debug, Clone)]
 pub struct LocalServerBuilder {
     program: OsString,
+    /// Where to listen for RDMA.
+    rdma: Option<IpAddr>,
     args: Vec<OsString>,
     port: Option<u16>,
     stop: CancellationToken,
@@ -150,7 +156,7 @@ impl LocalServerBuilder {
             return Err(LocalServerError::SocketPathTooLong { path: socket });
         }
         let mut server =
-            LocalServer { running: None, port: None, socket, directory, builder: self };
+            LocalServer { running: None, port: None, rdma: None, socket, directory, builder: self };
         server.launch()?;
         Ok(server)
     }
@@ -165,6 +171,8 @@ pub struct LocalServer {
     running: Option<Process>,
     /// The TCP port once one is known, kept over restarts.
     port: Option<u16>,
+    /// Where the server listens for RDMA, kept over restarts.
+    rdma: Option<SocketAddr>,
     socket: PathBuf,
     directory: TempDir,
     builder: LocalServerBuilder,
@@ -185,15 +193,20 @@ impl LocalServer {
     pub fn builder(flavour: Flavour) -> LocalServerBuilder {
         LocalServerBuilder {
             program: flavour.program().into(),
+            rdma: rdma_address().filter(|_| flavour == Flavour::Valkey),
             args: Vec::new(),
             port: None,
             stop: CancellationToken::new(),
         }
     }
 
-    /// The URL of the Unix socket, `unix:///…`.
+    /// The URL of the Unix socket, `unix:///…`; or that of the RDMA device where there is one, see the
+    /// [module](self).
     #[must_use]
     pub fn url(&self) -> String {
+        if let Some(address) = self.rdma {
+            return format!("valkey+rdma://{address}");
+        }
         let path = self.socket.as_os_str().as_bytes();
         format!("unix://{}", percent_encode(path, ESCAPED_IN_URLS))
     }
@@ -272,6 +285,10 @@ impl LocalServer {
                 other => other,
             };
             attempts -= 1;
+            if let (Some(address), None) = (self.builder.rdma, self.rdma) {
+                // The ports of RDMA are a space of their own, and one that is free for TCP will do.
+                self.rdma = Some((address, free_port()?).into());
+            }
             match self.launch_on(port) {
                 Ok(process) => {
                     self.running = Some(process);
@@ -309,12 +326,20 @@ impl LocalServer {
             .args([OsStr::new("--dir"), self.directory.path().as_os_str()])
             .args([OsStr::new("--unixsocket"), self.socket.as_os_str()])
             .args(["--unixsocketperm", "700"])
+            .args(self.rdma_args())
             .args(&self.builder.args)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(log_too)
             .process_group(0);
         Ok(command)
+    }
+
+    fn rdma_args(&self) -> Vec<String> {
+        let Some(address) = self.rdma else { return Vec::new() };
+        let args =
+            ["--rdma-bind", &address.ip().to_string(), "--rdma-port", &address.port().to_string()];
+        args.map(str::to_owned).to_vec()
     }
 
     fn wait_until_up(&self, process: &mut Process, log_start: u64) -> Result<(), LocalServerError> {
@@ -349,6 +374,18 @@ impl LocalServer {
     fn program(&self) -> String {
         self.builder.program.to_string_lossy().into_owned()
     }
+}
+
+/// The address of an RDMA device that the environment names. What dials there is registered with it.
+fn rdma_address() -> Option<IpAddr> {
+    let address = std::env::var("RESPIRE_LOCAL_RDMA").ok()?.parse().ok()?;
+    #[cfg(target_os = "linux")]
+    {
+        static REGISTERED: std::sync::Once = std::sync::Once::new();
+        // It fails where the program has registered it, or another for the name, itself.
+        REGISTERED.call_once(|| _ = respire_rdma::register());
+    }
+    Some(address)
 }
 
 /// The server's process, which leads a group of its own. On drop the group is killed and the

@@ -1,0 +1,412 @@
+//! Joins a session and an endpoint, and is a transport.
+//!
+//! Both halves share one state behind a lock. Whoever is called does all that there is to be done, for both directions: takes
+//! events and completions, posts receives and commands. The two descriptors and the timer are given a waker that wakes
+//! both tasks, since each of them keeps one waker only and either task may be the one that has to go on.
+
+use std::{
+    fmt, io,
+    io::IoSlice,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Wake, Waker},
+    time::Instant,
+};
+
+use bytes::BytesMut;
+use futures_util::task::AtomicWaker;
+use respire::transport::{Lease, ReceiveHalf, Received, SendHalf, Taken, Transport};
+use tokio::{
+    io::unix::AsyncFd,
+    time::{Sleep, sleep_until},
+};
+
+use crate::{
+    connect::{announced, refusal},
+    endpoint::Endpoint,
+    protocol::{ConnectionEvent, Counts, Receive, Session, XferMemory},
+    verbs::{CompletionChannel, Event, EventChannel, EventKind, Posted, Region, watch},
+};
+
+/// A connection, as its halves share it.
+pub(crate) struct Link {
+    state: Mutex<State>,
+    wakers: Arc<Wakers>,
+    /// Wakes both tasks.
+    both: Waker,
+}
+
+/// The tasks of the last calls that were pending.
+#[derive(Default)]
+struct Wakers {
+    receiver: AtomicWaker,
+    sender: AtomicWaker,
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.receiver.wake();
+        self.sender.wake();
+    }
+}
+
+struct State {
+    session: Session,
+    /// What the connection manager said in place of establishing the connection.
+    refused: Option<Event>,
+    /// Whether the completion channel will say when the next completion is there.
+    armed: bool,
+    /// When the timer goes off; later than the session asks for only while it is not polled.
+    timer_at: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    /// These look at descriptors of what the endpoint owns, and go before it.
+    completions: AsyncFd<Arc<CompletionChannel>>,
+    events: AsyncFd<Arc<EventChannel>>,
+    endpoint: Dismantled,
+}
+
+/// An endpoint that is taken apart on a thread where waiting for the card does no harm.
+struct Dismantled(Option<Endpoint>);
+
+impl Dismantled {
+    fn get(&mut self) -> &mut Endpoint {
+        self.0.as_mut().expect("it is taken when it is dropped")
+    }
+}
+
+impl Drop for Dismantled {
+    fn drop(&mut self) {
+        let Some(endpoint) = self.0.take() else { return };
+        // Whether there was anything left to disconnect does not matter.
+        let _ = endpoint.id().disconnect();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(endpoint));
+        }
+    }
+}
+
+impl Link {
+    /// A connection that is to be established.
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        events: AsyncFd<Arc<EventChannel>>,
+        session: impl FnOnce(XferMemory) -> Session,
+    ) -> io::Result<Self> {
+        // From here on, whatever goes wrong, it is taken apart where it does no harm.
+        let mut endpoint = Dismantled(Some(endpoint));
+        let memory = endpoint.get().receive_memory();
+        let session = session(announced(memory.address(), memory.length(), memory.remote_key())?);
+        let completions = watch(endpoint.get().channel())?;
+        let wakers = Arc::new(Wakers::default());
+        Ok(Self {
+            state: Mutex::new(State {
+                session,
+                refused: None,
+                armed: false,
+                timer_at: None,
+                timer: Box::pin(sleep_until(tokio::time::Instant::now())),
+                completions,
+                events,
+                endpoint,
+            }),
+            both: Arc::clone(&wakers).into(),
+            wakers,
+        })
+    }
+
+    /// Posts all receives, since the peer may send as soon as it has accepted, and connects.
+    pub(crate) fn connect(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.post(Instant::now());
+        if let Some(failure) = state.session.send_failure() {
+            return Err(failure.into());
+        }
+        state.endpoint.get().id().connect()
+    }
+
+    /// Waits until the connection is established and the peer has announced its memory.
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.state();
+        self.wakers.receiver.register(cx.waker());
+        state.drive(&mut Context::from_waker(&self.both));
+        if let Some(event) = state.refused.take() {
+            return Poll::Ready(Err(refusal(event)));
+        }
+        if state.session.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        // The session says why only behind what has arrived, which is nothing.
+        match state.session.receive() {
+            Receive::Failed(failure) => Poll::Ready(Err(failure.into())),
+            Receive::End => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Receive::Bytes { .. } | Receive::Pending => Poll::Pending,
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.state().session.counts()
+    }
+
+    /// The two directions.
+    pub(crate) fn into_transport(self: Arc<Self>) -> Transport {
+        let memory = Arc::clone(self.state().endpoint.get().receive_memory());
+        Transport::new(RdmaReceive { link: Arc::clone(&self), memory }, RdmaSend { link: self })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What a panic of another task has left is at worst a piece of work that the session counts wrongly, and then the
+        // connection fails.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Takes what has happened, and does what follows from it. The tasks behind `cx` are woken when there is more.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        let now = Instant::now();
+        if let Err(error) = self.take_events(cx, now).and_then(|()| self.take_completions(cx, now))
+        {
+            self.session.handle_post_failure(error.raw_os_error().unwrap_or(libc::EIO));
+        }
+        self.session.handle_queue_empty();
+        self.keep_time(cx, now);
+        self.post(now);
+    }
+
+    fn take_events(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<()> {
+        while let Poll::Ready(ready) = self.events.poll_read_ready(cx) {
+            let mut ready = ready?;
+            let event = self.events.get_ref().next();
+            if !matches!(event, Ok(Some(_))) {
+                ready.clear_ready();
+            }
+            let Some(event) = event? else { continue };
+            match event.kind {
+                EventKind::Established => self.session.handle_established(now),
+                EventKind::Disconnected => {
+                    self.session.handle_event(ConnectionEvent::Disconnected);
+                }
+                EventKind::DeviceRemoval => {
+                    self.session.handle_event(ConnectionEvent::DeviceRemoved);
+                }
+                EventKind::AddressChange => {
+                    self.session.handle_event(ConnectionEvent::AddressChanged);
+                }
+                EventKind::TimewaitExit => {
+                    self.session.handle_event(ConnectionEvent::TimewaitExit);
+                }
+                _ => self.refused = Some(event),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends with the channel armed, the queue found empty after that, and the tasks waiting for the channel: what completes
+    /// from then on wakes them.
+    fn take_completions(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<()> {
+        let endpoint = self.endpoint.0.as_ref().expect("it is taken when it is dropped");
+        while let Poll::Ready(ready) = self.completions.poll_read_ready(cx) {
+            let mut ready = ready?;
+            let taken = endpoint.queue().take_event();
+            if !matches!(taken, Ok(true)) {
+                ready.clear_ready();
+            }
+            if taken? {
+                self.armed = false;
+            }
+        }
+        if !self.armed {
+            endpoint.queue().arm()?;
+            self.armed = true;
+        }
+        endpoint.drain(&mut self.session, now)
+    }
+
+    /// Tells the session when the time has come that it asked for. The timer is set anew only for an earlier time than
+    /// it goes off at, because what moves the time on is every message.
+    fn keep_time(&mut self, cx: &mut Context<'_>, now: Instant) {
+        if self.session.next_timeout().is_some_and(|at| at <= now) {
+            self.session.handle_timeout(now);
+        }
+        let Some(at) = self.session.next_timeout() else { return };
+        if self.timer_at.is_none_or(|set| set > at) {
+            self.timer.as_mut().reset(at.into());
+            self.timer_at = Some(at);
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            // Once more, with a later look at the clock.
+            self.timer_at = None;
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Posts receives and commands, as many as are due.
+    fn post(&mut self, now: Instant) {
+        let Self { session, endpoint, .. } = self;
+        let endpoint = endpoint.get();
+        let posted = loop {
+            match session.post_receive(|slot| endpoint.post_receive(slot)) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(refused) => break Err(refused),
+            }
+        };
+        let posted = posted.and_then(|()| {
+            loop {
+                match session.send_command(now, |command| endpoint.post_command(command)) {
+                    Ok(true) => {}
+                    Ok(false) => break Ok(()),
+                    Err(refused) => break Err(refused),
+                }
+            }
+        });
+        if let Err(refused) = posted {
+            self.refused(refused);
+        }
+    }
+
+    /// Work was not taken. If that passes, a completion will tell; else the connection is over.
+    fn refused(&mut self, refused: Posted) {
+        match refused {
+            Posted::Full if self.session.awaits_completion() => {}
+            Posted::Full => self.session.handle_post_failure(libc::ENOMEM),
+            Posted::Failed(error) => self.session.handle_post_failure(error),
+            Posted::Taken => {}
+        }
+    }
+
+    /// Writes from the front of `slices`; how many bytes.
+    fn write(&mut self, slices: &[IoSlice<'_>], now: Instant) -> usize {
+        let total = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        let mut taken = 0;
+        while taken < total {
+            let Self { session, endpoint, .. } = self;
+            let endpoint = endpoint.get();
+            let written = session.write(total - taken, now, |write| {
+                endpoint.post_write(write, behind(slices, taken))
+            });
+            match written {
+                Ok(0) => break,
+                Ok(count) => taken += count as usize,
+                Err(refused) => {
+                    self.refused(refused);
+                    break;
+                }
+            }
+        }
+        taken
+    }
+}
+
+/// What the slices hold behind the first `skipped` bytes.
+fn behind<'a>(slices: &'a [IoSlice<'_>], mut skipped: usize) -> impl Iterator<Item = &'a [u8]> {
+    slices.iter().map(move |slice| {
+        let skip = skipped.min(slice.len());
+        skipped -= skip;
+        &slice[skip..]
+    })
+}
+
+/// The direction towards us. It lends the receive memory.
+struct RdmaReceive {
+    link: Arc<Link>,
+    memory: Arc<Region>,
+}
+
+impl ReceiveHalf for RdmaReceive {
+    fn poll_receive<'a>(
+        &'a mut self,
+        cx: &mut Context<'_>,
+        _: &mut BytesMut,
+    ) -> Poll<io::Result<Received<'a>>> {
+        let Self { link, memory } = self;
+        let Link { wakers, both, .. } = &**link;
+        let mut state = link.state();
+        // Before anything is looked at, so that what happens meanwhile wakes this task.
+        wakers.receiver.register(cx.waker());
+        state.drive(&mut Context::from_waker(both));
+        if state.session.can_send() {
+            wakers.sender.wake();
+        }
+        let received = match state.session.receive() {
+            Receive::Pending => return Poll::Pending,
+            Receive::Bytes { range, room } => {
+                Ok(Received::Lent(Lease { bytes: lend(memory, range), room }))
+            }
+            Receive::End => Ok(Received::End),
+            Receive::Failed(failure) => Err(failure.into()),
+        };
+        wakers.receiver.take();
+        Poll::Ready(received)
+    }
+
+    fn release(&mut self, count: usize) {
+        let mut state = self.link.state();
+        state.session.release(count);
+        state.post(Instant::now());
+        if state.session.can_send() {
+            self.link.wakers.sender.wake();
+        }
+    }
+}
+
+/// Lends a range of the receive memory that the session has given out.
+#[allow(unsafe_code, reason = "the session is what says that nobody writes there")]
+fn lend(memory: &Region, range: std::ops::Range<usize>) -> &[u8] {
+    // SAFETY: it is the receive memory, to which nobody writes by a copy, and no work that we post. The peer was allowed to
+    // write this range once since the memory was announced, and has said that it is done; it is announced again only when
+    // all of it was released, and the reader, who alone calls this, has to give the slice up for that.
+    unsafe { memory.bytes(range) }
+}
+
+/// The direction away from us.
+struct RdmaSend {
+    link: Arc<Link>,
+}
+
+impl SendHalf for RdmaSend {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<Taken>> {
+        let Link { wakers, both, .. } = &*self.link;
+        let mut state = self.link.state();
+        wakers.sender.register(cx.waker());
+        state.drive(&mut Context::from_waker(both));
+        let now = Instant::now();
+        let taken = state.write(slices, now);
+        if taken > 0 {
+            // A fence may be due.
+            state.post(now);
+        }
+        if state.session.can_receive() {
+            wakers.receiver.wake();
+        }
+        let sent = match (taken, state.session.send_failure()) {
+            (0, None) => return Poll::Pending,
+            (0, Some(failure)) => Err(failure.into()),
+            // A failure comes again with the next call: this one has taken its bytes.
+            (taken, _) => Ok(Taken::sent(taken)),
+        };
+        wakers.sender.take();
+        Poll::Ready(sent)
+    }
+
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.link.state();
+        // There is no half of a connection: the other direction ends too.
+        let _ = state.endpoint.get().id().disconnect();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").finish_non_exhaustive()
+    }
+}
