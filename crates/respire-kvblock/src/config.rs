@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use self::document::Json;
 use crate::{
-    FieldFormat, InMemoryConfig, InMemoryIndex, Index, IndexError, LongestPrefixScorer,
+    ClearBy, FieldFormat, InMemoryConfig, InMemoryIndex, Index, IndexError, LongestPrefixScorer,
     ServerIndex, TokenProcessor, TokenProcessorConfig,
 };
 
@@ -163,6 +163,9 @@ pub struct ServerConfig {
     /// How entries are written.
     #[serde(skip_serializing_if = "is_default")]
     pub field_format: FieldFormat,
+    /// How a pod's blocks are found when it is cleared.
+    #[serde(skip_serializing_if = "is_default")]
+    pub clear_by: ClearBy,
 }
 
 impl ServerConfig {
@@ -183,6 +186,7 @@ impl ServerConfig {
             enable_rdma: false,
             key_prefix: String::new(),
             field_format: FieldFormat::default(),
+            clear_by: ClearBy::default(),
         }
     }
 
@@ -275,7 +279,14 @@ impl ServerConfig {
         let client = connected
             .await
             .map_err(|error| failed(&format!("failed to connect to {kind}"), error))?;
-        let index = ServerIndex::new(client).with_field_format(self.field_format);
+        match crate::check_server(&client).await {
+            Ok(report) => report.log(),
+            // A server may forbid to be asked, and serve an index all the same.
+            Err(error) => tracing::debug!(%error, "the server's settings are not known"),
+        }
+        let index = ServerIndex::new(client)
+            .with_field_format(self.field_format)
+            .with_clear_by(self.clear_by);
         index.with_key_prefix(&self.key_prefix)
     }
 }
@@ -292,6 +303,7 @@ impl fmt::Debug for ServerConfig {
             .field("enable_rdma", &self.enable_rdma)
             .field("key_prefix", &self.key_prefix)
             .field("field_format", &self.field_format)
+            .field("clear_by", &self.clear_by)
             .finish()
     }
 }

@@ -73,4 +73,6 @@ pub use lookup::{Entries, Lookup};
 pub use memory::{InMemoryConfig, InMemoryIndex};
 pub use resync::{Resync, ResyncReason};
 pub use score::LongestPrefixScorer;
-pub use server::{FieldFormat, ServerIndex, ServerStats};
+pub use server::{
+    ClearBy, FieldFormat, Finding, ServerIndex, ServerReport, ServerStats, Severity, check_server,
+};

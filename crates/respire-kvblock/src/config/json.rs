@@ -8,7 +8,9 @@ use super::{
     BackendType, ConfigError, CostAwareConfig, IndexConfig, IndexerConfig, ServerConfig,
     TierWeight, contradicting_type, document::Json, units,
 };
-use crate::{FieldFormat, HashAlgorithm, InMemoryConfig, TokenProcessorConfig, entry::fold};
+use crate::{
+    ClearBy, FieldFormat, HashAlgorithm, InMemoryConfig, TokenProcessorConfig, entry::fold,
+};
 
 pub(super) fn document(text: &str) -> Result<Json, ConfigError> {
     serde_json::from_str(text).map_err(|error| ConfigError::syntax(&error))
@@ -183,7 +185,8 @@ fn in_memory_config(setting: Setting<'_>) -> Result<InMemoryConfig, ConfigError>
 
 fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerConfig, ConfigError> {
     let path = setting.path.clone();
-    const NAMES: [&str; 5] = ["address", "backendType", "enableRDMA", "keyPrefix", "fieldFormat"];
+    const NAMES: [&str; 6] =
+        ["address", "backendType", "enableRDMA", "keyPrefix", "fieldFormat", "clearBy"];
     let members = setting.members(&NAMES)?;
     let mut config = ServerConfig::default_for(backend);
     if let Some(address) = members.find("address") {
@@ -206,6 +209,14 @@ fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerCon
             "json" => FieldFormat::Json,
             "text" => FieldFormat::Text,
             _ => return Err(format.must_be("json or text")),
+        };
+    }
+    if let Some(clear_by) = members.find("clearBy") {
+        config.clear_by = match clear_by.text()? {
+            "scan" => ClearBy::Scan,
+            "reverseIndexThenScan" => ClearBy::ReverseIndexThenScan,
+            "reverseIndex" => ClearBy::ReverseIndex,
+            _ => return Err(clear_by.must_be("scan, reverseIndexThenScan or reverseIndex")),
         };
     }
     Ok(config)

@@ -78,12 +78,17 @@ fn names_match_in_any_case_and_null_is_as_good_as_nothing() {
 
 #[tokio::test]
 async fn names_and_fields_of_a_server_are_configured_and_left_out_where_they_are_llm_ds() {
-    let text = r#"{"redisConfig":{"keyPrefix":"a:","fieldFormat":"text"}}"#;
+    let text = r#"{"redisConfig":{"keyPrefix":"a:","fieldFormat":"text","clearBy":"reverseIndexThenScan"}}"#;
     let config = index_config(text);
     let server = config.redis.clone().unwrap();
     assert_eq!((&*server.key_prefix, server.field_format), ("a:", FieldFormat::Text));
+    assert_eq!(server.clear_by, ClearBy::ReverseIndexThenScan);
     let written = serde_json::to_string(&config).unwrap();
-    assert!(written.contains(r#""keyPrefix":"a:","fieldFormat":"text""#), "{written}");
+    assert!(
+        written
+            .contains(r#""keyPrefix":"a:","fieldFormat":"text","clearBy":"reverseIndexThenScan""#),
+        "{written}"
+    );
     assert_eq!(index_config(&written), config);
     let plain = index_config(r#"{"redisConfig":{"keyPrefix":"","fieldFormat":"json"}}"#);
     assert_eq!(plain.redis, Some(ServerConfig::redis("redis://127.0.0.1:6379")));
@@ -118,7 +123,7 @@ fn a_setting_that_is_not_known_is_named() {
     assert_eq!(setting(r#"{"inMemoryConfig":{"Size":1,"max":2}}"#), "inMemoryConfig.max");
     assert_eq!(
         refused(r#"{"redisConfig":{"port":6379}}"#).to_string(),
-        "redisConfig.port: is none of address, backendType, enableRDMA, keyPrefix, fieldFormat"
+        "redisConfig.port: is none of address, backendType, enableRDMA, keyPrefix, fieldFormat, clearBy"
     );
 }
 

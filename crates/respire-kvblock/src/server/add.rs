@@ -3,10 +3,11 @@
 use respire::{Pipeline, Reply, Value};
 
 use super::{
-    FieldFormat, ServerIndex,
+    ClearBy, FieldFormat, ServerIndex,
     keys::Key,
     mappings::RequestKeys,
     refusal,
+    reverse::Addition,
     scripts::{Call, MAP, rerun_unknown},
 };
 use crate::{
@@ -35,6 +36,8 @@ enum Step {
     Entries(usize),
     /// The mapping of this number.
     Mapping(usize),
+    /// What leads from pods to request keys, by this number.
+    Reverse(usize),
 }
 
 impl ServerIndex {
@@ -51,7 +54,11 @@ impl ServerIndex {
         let fields = self.fields_of(entries)?;
         let names: Vec<Key> = request_keys.iter().map(|&key| self.names.request(key)).collect();
         let mappings = mappings(engine_keys, names.len());
-        let transactions = transactions(&mappings, names.len());
+        let mut transactions = transactions(&mappings, names.len());
+        let additions = match self.clear_by {
+            ClearBy::Scan => Vec::new(),
+            _ => self.note_reverse(&mut transactions, request_keys, entries),
+        };
 
         let field_bytes: usize = fields.iter().map(|field| field.len() + 16).sum();
         let bytes = names.len() * (field_bytes + COMMAND_BYTES) + mappings.len() * 96;
@@ -64,6 +71,7 @@ impl ServerIndex {
                     Step::Mapping(at) => {
                         self.push_mapping(&mut pipeline, &mappings[at], request_keys);
                     }
+                    Step::Reverse(at) => additions[at].push(&mut pipeline),
                 }
             }
             pipeline.command(&["EXEC"]);
@@ -88,6 +96,26 @@ impl ServerIndex {
         });
         self.mappings.extend(added);
         Ok(())
+    }
+
+    /// Puts in front of each transaction what leads from the pods to the request keys that it writes.
+    fn note_reverse(
+        &self,
+        transactions: &mut [Vec<Step>],
+        request_keys: &[BlockHash],
+        entries: &[PodEntry],
+    ) -> Vec<Addition> {
+        let mut additions = Vec::new();
+        for steps in transactions {
+            let written = steps.iter().filter_map(|step| match *step {
+                Step::Entries(at) => Some(request_keys[at]),
+                _ => None,
+            });
+            let first = additions.len();
+            additions.extend(self.reverse_additions(&written.collect::<Vec<_>>(), entries));
+            steps.splice(0..0, (first..additions.len()).map(Step::Reverse));
+        }
+        additions
     }
 
     /// How the entries are written.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use respire::{Pipeline, Reply, Value};
 
 use super::{
-    ServerIndex, check, is_wrong_type,
+    ClearBy, ServerIndex, check, is_wrong_type,
     keys::Key,
     lookup::strings,
     scripts::{Call, EVICT, PRUNE, rerun_unknown},
@@ -81,8 +81,14 @@ impl ServerIndex {
             return Ok(());
         }
         let batches = batches(guessed);
-        let calls: Vec<Call> = batches.iter().map(|batch| self.eviction(batch, entries)).collect();
-        let (_, replies) = self.send_and_call(Pipeline::new(), &calls).await?;
+        let mut calls: Vec<Call> =
+            batches.iter().map(|batch| self.eviction(batch, entries)).collect();
+        let request_keys = guessed.iter().flat_map(|group| group.request_keys.iter().copied());
+        calls.extend(self.reverse_calls(&distinct(request_keys), entries));
+        let (_, mut replies) = self.send_and_call(Pipeline::new(), &calls).await?;
+        for tidied in replies.split_off(batches.len()) {
+            check(EVICT_FAILED, &tidied)?;
+        }
         let mut removed = Removed::default();
         let mut done = Vec::new();
         for (reply, batch) in replies.iter().zip(&batches) {
@@ -112,6 +118,14 @@ impl ServerIndex {
             return Ok(());
         }
         self.remove_otherwise_spelt(&unread, entries, &self.prunings(guessed)).await
+    }
+
+    /// Calls that follow a deletion where there is a reverse index.
+    fn reverse_calls(&self, request_keys: &[BlockHash], entries: &Entries<'_>) -> Vec<Call> {
+        match self.clear_by {
+            ClearBy::Scan => Vec::new(),
+            _ => self.tidyings(request_keys, entries.distinct.iter().copied()),
+        }
     }
 
     fn eviction(&self, groups: &[Mapped], entries: &Entries<'_>) -> Call {
@@ -208,7 +222,8 @@ impl ServerIndex {
             let name = self.names.request(key);
             push_deletion(&mut pipeline, &name, spellings.iter().map(Vec::as_slice));
         }
-        let calls = self.prunings(mapped);
+        let mut calls = self.prunings(mapped);
+        calls.extend(self.reverse_calls(request_keys, entries));
         let (replies, called) = self.send_and_call(pipeline, &calls).await?;
         let pruned = called.iter().try_for_each(|reply| check(EVICT_FAILED, reply));
         let mut unread = Vec::new();

@@ -29,8 +29,8 @@ impl Names {
             format!("must have at most {PREFIX_MAX} bytes")
         } else if prefix.ends_with(|last: char| last.is_ascii_digit()) {
             "must not end with a digit: a number follows".to_owned()
-        } else if prefix.starts_with("engine:") || prefix.starts_with('~') {
-            "must not start with \"engine:\" or \"~\": other keys of an index do".to_owned()
+        } else if prefix.starts_with("engine:") || prefix.contains('~') {
+            "must not start with \"engine:\" nor hold a \"~\": other keys of an index do".to_owned()
         } else {
             return Ok(Self { prefix: prefix.as_bytes().into() });
         };
@@ -58,6 +58,22 @@ impl Names {
     pub(super) fn parse_request(&self, name: &[u8]) -> Option<BlockHash> {
         let digits = name.strip_prefix(&*self.prefix)?;
         BlockHash::from_decimal(digits).filter(|&hash| self.request(hash).as_ref() == name)
+    }
+
+    /// The set of all entries that a pod ever had; see [`reverse`](super::reverse).
+    pub(super) fn reverse_fields(&self, pod_identifier: &str) -> Key {
+        self.reverse(&[b"engine:~fields:", &self.prefix, b"~", pod_identifier.as_bytes()])
+    }
+
+    /// A set of request keys that hold an entry.
+    pub(super) fn reverse_keys(&self, bucket: u8, field: &[u8]) -> Key {
+        let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+        let bucket = [b'~', digit(bucket >> 4), digit(bucket & 15), b'~'];
+        self.reverse(&[b"engine:~keys:", &self.prefix, &bucket, field])
+    }
+
+    fn reverse(&self, parts: &[&[u8]]) -> Key {
+        Key { bytes: parts.iter().flat_map(|part| part.iter().copied()).collect() }
     }
 
     /// The length of the prefix in bytes, behind which the number stands in a request key's name.
@@ -127,12 +143,21 @@ mod tests {
 
     #[test]
     fn a_prefix_that_could_be_taken_for_something_else_is_refused() {
-        for prefix in ["1", "tenant-7", "engine:", "engine:x:", "~", "~pod:", &"x".repeat(129)] {
+        for prefix in ["1", "tenant-7", "engine:", "engine:x:", "~", "a~b:", &"x".repeat(129)] {
             assert!(Names::with_prefix(prefix).is_err(), "{prefix}");
         }
         for prefix in ["", "a", "{model}:", "7:", "Engine:"] {
             assert!(Names::with_prefix(prefix).is_ok(), "{prefix}");
         }
+    }
+
+    #[test]
+    fn the_sets_of_a_pod_cannot_be_taken_for_those_of_another_index() {
+        let (plain, prefixed) = (Names::default(), Names::with_prefix("a:").unwrap());
+        assert_eq!(plain.reverse_fields("p").as_ref(), b"engine:~fields:~p");
+        assert_eq!(prefixed.reverse_fields("p").as_ref(), b"engine:~fields:a:~p");
+        assert_eq!(plain.reverse_keys(0x0f, b"p@gpu").as_ref(), b"engine:~keys:~0f~p@gpu");
+        assert_eq!(prefixed.reverse_keys(0xa0, b"p@gpu").as_ref(), b"engine:~keys:a:~a0~p@gpu");
     }
 
     #[test]

@@ -29,7 +29,11 @@ mod keys;
 mod lookup;
 mod mappings;
 mod pace;
+mod report;
+mod reverse;
 mod scripts;
+
+pub use report::{Finding, ServerReport, Severity, check_server};
 
 /// An index on a server, shared with every other process that uses the same database, llm-d's included.
 ///
@@ -68,6 +72,7 @@ pub struct ServerIndex {
     client: Client,
     names: keys::Names,
     field_format: FieldFormat,
+    clear_by: ClearBy,
     mappings: mappings::MappingMemory,
     lookup_timeout: Option<Duration>,
     fields: fields::FieldTable,
@@ -86,6 +91,21 @@ pub enum FieldFormat {
     /// As llm-d did up to v0.8, `pod@tier`: for a database that such versions read too, which fail at JSON. An entry with a
     /// group cannot be added then.
     Text,
+}
+
+/// How [`Index::clear`] of a [`ServerIndex`] finds the request keys of a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ClearBy {
+    /// It looks at every key of the database. Nothing is written beside llm-d's own keys.
+    #[default]
+    Scan,
+    /// It goes through a reverse index, which takes it straight to the pod's keys, and then scans for what others have
+    /// written. An add writes up to one more key a block, and an eviction one more command.
+    ReverseIndexThenScan,
+    /// It goes through the reverse index alone. This is right only where everything that writes entries to the database
+    /// keeps one, and always has: llm-d does not.
+    ReverseIndex,
 }
 
 /// What a [`ServerIndex`] has met since it was made.
@@ -109,6 +129,7 @@ impl ServerIndex {
             client,
             names: keys::Names::default(),
             field_format: FieldFormat::default(),
+            clear_by: ClearBy::default(),
             mappings: mappings::MappingMemory::new(mappings::ENGINE_KEYS_MAX.get()),
             fields: fields::FieldTable::default(),
             pace: pace::Pace::default(),
@@ -148,6 +169,13 @@ impl ServerIndex {
     #[must_use]
     pub fn with_field_format(mut self, format: FieldFormat) -> Self {
         self.field_format = format;
+        self
+    }
+
+    /// The same index with another way from a pod to its request keys. By default there is none, and a clear scans.
+    #[must_use]
+    pub fn with_clear_by(mut self, clear_by: ClearBy) -> Self {
+        self.clear_by = clear_by;
         self
     }
 
@@ -287,7 +315,13 @@ impl Index for ServerIndex {
     }
 
     async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError> {
-        self.clear_by_scan(pod_identifier).await
+        if self.clear_by != ClearBy::Scan {
+            self.clear_by_reverse_index(pod_identifier).await?;
+        }
+        if self.clear_by != ClearBy::ReverseIndex {
+            self.clear_by_scan(pod_identifier).await?;
+        }
+        Ok(())
     }
 
     fn describe(&self) -> Cow<'_, str> {

@@ -89,6 +89,41 @@ pub(super) static EVICT: Script = Script::new(
     ",
 );
 
+/// Takes request keys out of the sets of an entry, where they do not hold it any more.
+pub(super) static TIDY: Script = Script::new(
+    r"
+    -- KEYS: sets and request keys in turn. ARGV: how many spellings the entry has, the spellings, and then for each
+    -- request key its name in its set.
+    local count = tonumber(ARGV[1])
+    local removed = 0
+    for i = 1, #KEYS / 2 do
+        local held = false
+        for j = 2, count + 1 do
+            local found = redis.pcall('HEXISTS', KEYS[2 * i], ARGV[j])
+            if type(found) == 'table' and not string.find(found.err, '^WRONGTYPE') then
+                return found
+            end
+            held = held or found == 1
+        end
+        if not held then
+            removed = removed + redis.call('SREM', KEYS[2 * i - 1], ARGV[count + 1 + i])
+        end
+    end
+    return removed
+    ",
+);
+
+/// Forgets that a pod ever had an entry, if none of the sets is left that name its request keys.
+pub(super) static DROP_FIELD: Script = Script::new(
+    r"
+    -- KEYS[1]: the set of the pod's entries, and then the sets of request keys. ARGV[1]: the entry.
+    for i = 2, #KEYS do
+        if redis.call('EXISTS', KEYS[i]) == 1 then return 0 end
+    end
+    return redis.call('SREM', KEYS[1], ARGV[1])
+    ",
+);
+
 /// Maps an engine key that may be a string, as it was up to v0.8, and makes it a sorted set.
 ///
 /// The request key that the string names stays mapped, in front of the new ones. Where nothing can be mapped, nothing is
