@@ -127,7 +127,7 @@ async fn run(config: &Config, events: &[Vec<Event>], reversed: bool) {
     let reader = ServerIndex::new(admin.clone());
     for block in 0..BLOCKS {
         let found = reader.lookup(&hashes([block]), &PodSet::all()).await.unwrap();
-        let found: BTreeSet<String> = found.entries(0).map(|entry| entry.to_string()).collect();
+        let found: BTreeSet<String> = found.entries(0).map(ToString::to_string).collect();
         let mut expected = BTreeSet::new();
         for (number, held) in models.iter().enumerate() {
             let tiers = held.get(&block).into_iter().flatten();
