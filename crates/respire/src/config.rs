@@ -70,7 +70,7 @@ impl Tls {
 /// without one. User, password, host and path may be percent-encoded; an IPv6 address stands in brackets. Parameters, each at most once: `db`, `protocol` (`2`, `3`, `resp2`, `resp3`),
 /// `client_name`, `connect_timeout`, `command_timeout` (`250ms`, `5s`; a command timeout of `0` means none).
 /// Over TLS also `tls_ca`, `tls_cert` and `tls_key`, which are paths of PEM files, `tls_server_name`, and `tls_version_min` (`1.2`,
-/// `1.3`). Any other one is an error.
+/// `1.3`). Any other one is an error, but where the URL names a transport, which may know it.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Config {
@@ -79,6 +79,8 @@ pub struct Config {
     tcp: TcpConfig,
     /// The name in the URL's scheme of who dials.
     transport: Option<Box<str>>,
+    /// What the URL says to it.
+    parameters: transport::Parameters,
     connector: Option<Arc<dyn Connector>>,
     user: Option<String>,
     password: Option<Secret>,
@@ -110,6 +112,7 @@ impl Config {
             tls: None,
             tcp: TcpConfig::new(),
             transport: None,
+            parameters: transport::Parameters::default(),
             connector: None,
             user: None,
             password: None,
@@ -282,6 +285,11 @@ impl Config {
                 None => Err(ConnectFailure::Unregistered(name.clone())),
             },
         }
+    }
+
+    /// What the URL says to who dials.
+    pub(crate) fn transport_parameters(&self) -> &transport::Parameters {
+        &self.parameters
     }
 
     pub(crate) fn password(&self) -> Option<&Secret> {

@@ -96,6 +96,7 @@ impl ConnectFailure {
             #[cfg(not(feature = "tls"))]
             Self::NoTls => true,
             Self::TlsSettings(_) | Self::Unregistered(_) => true,
+            Self::Connector(error) => error.kind() == io::ErrorKind::InvalidInput,
             _ => false,
         }
     }

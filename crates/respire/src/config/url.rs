@@ -187,11 +187,11 @@ fn parameters(
             "tls_version_min" => tls.version_min = Some(tls_version(&value)?),
             "user" if unix => config.user = Some(value.into_owned()),
             "pass" | "password" if unix => config.password = Some(value.into_owned().into()),
+            _ if config.transport.is_some() && is_quotable(&name) => {
+                config.parameters.push(&name, &value);
+            }
             _ => {
-                // A stray piece of a password must not be quoted.
-                let name = Some(&name).filter(|name| {
-                    name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-                });
+                let name = Some(&name).filter(|name| is_quotable(name));
                 let name = name.map_or("\"…\"".to_owned(), |name| format!("{name:?}"));
                 return Err(Error::config(format!(
                     "the URL parameter {name} is not one of db, protocol, client_name, connect_timeout, command_timeout, tls_ca, \
@@ -211,6 +211,11 @@ fn parameters(
         (path, query) => path.or(query).unwrap_or(0),
     };
     Ok(())
+}
+
+/// Whether this may be the name of a parameter, and no stray piece of a password.
+fn is_quotable(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 #[derive(Default, PartialEq)]

@@ -67,8 +67,10 @@ async fn dial(config: &Config, deadline: Option<Instant>) -> Result<Transport, C
                     .to_owned(),
             ));
         }
-        let dialled =
-            async { connector.connect(config.address()).await.map_err(ConnectFailure::Connector) };
+        let dialled = async {
+            let dialled = connector.connect_with(config.address(), config.transport_parameters());
+            dialled.await.map_err(ConnectFailure::Connector)
+        };
         return within(deadline, DIALLING, dialled).await;
     }
     #[cfg(not(feature = "tls"))]

@@ -57,12 +57,58 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     /// The future is dropped when the connect timeout passes or nobody wants the connection any more, and must leave
     /// nothing behind.
     fn connect<'a>(&'a self, address: &'a Address) -> ConnectFuture<'a>;
+
+    /// As [`connect`](Self::connect), with what the URL says beyond what the client itself knows. A connector that does not
+    /// implement it has no parameters, and a URL with any is an error.
+    ///
+    /// # Errors
+    ///
+    /// As `connect`, and [`io::ErrorKind::InvalidInput`] for parameters that cannot be read.
+    fn connect_with<'a>(
+        &'a self,
+        address: &'a Address,
+        parameters: &'a Parameters,
+    ) -> ConnectFuture<'a> {
+        match parameters.iter().next() {
+            None => self.connect(address),
+            Some((name, _)) => Box::pin(std::future::ready(Err(Parameters::unknown(name)))),
+        }
+    }
+}
+
+/// The parameters of a URL of the form `valkey+name://…` that the client does not know and leaves to the transport. Each
+/// name is there once. `Debug` does not show the values.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Parameters(Vec<(Box<str>, Box<str>)>);
+
+impl Parameters {
+    /// Names and values, in the URL's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// What a connector says of a parameter that it does not know either.
+    pub fn unknown(name: &str) -> io::Error {
+        let text = format!("neither the client nor the transport knows the URL parameter {name:?}");
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    }
+
+    pub(crate) fn push(&mut self, name: &str, value: &str) {
+        self.0.push((name.into(), value.into()));
+    }
+}
+
+impl fmt::Debug for Parameters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 static REGISTERED: RwLock<BTreeMap<String, Arc<dyn Connector>>> = RwLock::new(BTreeMap::new());
 
 /// Has all URLs that begin with `redis+name://` or `valkey+name://` dialled by `connector`, in this process and from the
-/// next dial on. They have a host, a port and everything else as `redis://` has.
+/// next dial on. They have a host, a port and everything else as `redis://` has; parameters that the client does not know
+/// are handed to [`Connector::connect_with`].
 ///
 /// A [`Config::with_connector`](crate::Config::with_connector) goes before it.
 ///
@@ -118,6 +164,9 @@ mod tests {
         register("refuses", Arc::new(Refuses)).unwrap();
         let error = crate::Client::connect("valkey+refuses://h").await.unwrap_err();
         assert!(error.is_connect() && format!("{error:#}").ends_with("not today"), "{error:#}");
+        let error = crate::Client::connect("valkey+refuses://h?today=no").await.unwrap_err();
+        assert!(format!("{error:#}").contains("parameter \"today\""), "{error:#}");
+        assert_eq!(error.fault(), crate::Fault::Caller);
         assert!(
             register("refuses", Arc::new(Refuses)).unwrap_err().to_string().contains("already")
         );

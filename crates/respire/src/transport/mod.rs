@@ -35,7 +35,7 @@ pub(crate) mod tls;
 #[cfg(unix)]
 pub(crate) mod unix;
 
-pub use connector::{ConnectFuture, Connector, register};
+pub use connector::{ConnectFuture, Connector, Parameters, register};
 pub(crate) use connector::{is_name, registered};
 
 /// A connected, reliable, ordered way for bytes, as its two directions.

@@ -57,6 +57,19 @@ fn the_name_of_a_transport_is_part_of_the_scheme() {
 }
 
 #[test]
+fn parameters_that_the_client_does_not_know_are_left_to_the_transport() {
+    let config = parsed("valkey+mesh://h?mesh_size=7&db=2&mesh_key=s%20t");
+    let parameters: Vec<_> = config.transport_parameters().iter().collect();
+    assert_eq!(parameters, [("mesh_size", "7"), ("mesh_key", "s t")]);
+    assert_eq!(config.database(), 2);
+    assert!(!format!("{config:?}").contains("s t"));
+    assert!(refused("valkey+mesh://h?size=1&size=2").contains("twice"));
+    // What is left of a password that was not encoded is not a name, and is not repeated.
+    assert!(!refused("valkey+mesh://u:p@h?Secret=1").contains("Secret"));
+    assert!(refused("valkey://h?mesh_size=7").contains("\"mesh_size\""));
+}
+
+#[test]
 fn credentials_are_decoded() {
     let config = parsed("redis://us%40er:p%3Ass%23w%2Frd@h");
     assert_eq!(config.user(), Some("us@er"));
