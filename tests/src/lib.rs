@@ -13,3 +13,8 @@ pub mod tls;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The migration page's, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/migrating-from-redis-rs.md")]
+struct Migrating;
