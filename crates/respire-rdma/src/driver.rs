@@ -172,9 +172,10 @@ impl State {
         {
             self.session.handle_post_failure(error.raw_os_error().unwrap_or(libc::EIO));
         }
-        self.session.handle_queue_empty();
         self.keep_time(cx, now);
         self.post(now);
+        // Last, so that a failure which the steps before have met is seen by who is waiting now.
+        self.session.handle_queue_empty();
     }
 
     fn take_events(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<()> {
@@ -188,6 +189,9 @@ impl State {
             match event.kind {
                 EventKind::Established => self.session.handle_established(now),
                 EventKind::Disconnected => {
+                    // Puts our queue pair into its error state too: nothing arrives from then on, and what has arrived
+                    // is all there is. Whether there was anything left to disconnect does not matter.
+                    let _ = self.endpoint.get().id().disconnect();
                     self.session.handle_event(ConnectionEvent::Disconnected);
                 }
                 EventKind::DeviceRemoval => {

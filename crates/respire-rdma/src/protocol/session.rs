@@ -79,13 +79,19 @@ pub(crate) struct Counts {
 /// Before connecting, [`post_receive`](Self::post_receive) until it posts nothing: the peer may send as soon as the
 /// connection is there. Its first messages may be polled before the event that says so.
 ///
-/// From then on, and whoever does it: first the events, [`handle_established`](Self::handle_established) and
-/// [`handle_event`](Self::handle_event), where a disconnected queue pair is put into its error state, so that nothing arrives from
-/// then on; then the completion queue until it is empty, each completion by
-/// [`handle_completion`](Self::handle_completion); then [`handle_queue_empty`](Self::handle_queue_empty). In this order nothing that
-/// arrived before the end is lost. Afterwards, and after [`release`](Self::release),
-/// [`handle_timeout`](Self::handle_timeout): `post_receive` and [`send_command`](Self::send_command), each until it posts
-/// nothing. Then wake the reader if [`can_receive`](Self::can_receive) and the writer if [`can_send`](Self::can_send).
+/// From then on, and whoever does it:
+///
+/// 1. The events: [`handle_established`](Self::handle_established) and [`handle_event`](Self::handle_event). Where the peer has
+///    disconnected, the queue pair is put into its error state, so that nothing arrives from then on.
+/// 2. The completion queue until it is empty: [`handle_completion`](Self::handle_completion).
+/// 3. The time: [`handle_timeout`](Self::handle_timeout), if it is due.
+/// 4. `post_receive` and [`send_command`](Self::send_command), each until it posts nothing; also after
+///    [`release`](Self::release) and after writing.
+/// 5. [`handle_queue_empty`](Self::handle_queue_empty). In this order nothing that arrived before the end is lost, and an end that
+///    was met in any of the steps is handed out behind it.
+///
+/// Then wake the reader if [`can_receive`](Self::can_receive) and the writer if [`can_send`](Self::can_send), unless it is they who are
+/// doing this.
 ///
 /// What posts takes a closure. Where it fails, nothing has happened, and the same is asked for again by the next call; where
 /// that makes no sense, say [`handle_post_failure`](Self::handle_post_failure).
@@ -229,7 +235,8 @@ impl Session {
         }
     }
 
-    /// The completion queue is empty, after all events were handled that had come when it was polled last.
+    /// The completion queue was found empty, after all events were handled that had come before. Until this is said, neither an
+    /// end nor a failure is handed out.
     pub(crate) fn handle_queue_empty(&mut self) {
         if self.is_disconnected && !self.sending.has_peer() {
             self.fail(Failure::ClosedEarly);
