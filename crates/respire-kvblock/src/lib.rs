@@ -40,7 +40,12 @@
 //! # What it is not
 //!
 //! It has no opinion on where to send a request beyond the scores, and no tokenizer: a prompt comes as tokens, of which a
-//! [`TokenProcessor`] makes the keys of its blocks. Nor does it listen to engines; what they store and drop is told to it.
+//! [`TokenProcessor`] makes the keys of its blocks. It finds no pods: whoever knows them says where to listen for the [`events`]
+//! by which engines announce what they store and drop.
+//!
+//! # Features
+//!
+//! - `zmq`: a subscriber to the sockets on which engines publish their events. It needs Rust 1.89.
 
 mod bitmap;
 mod block;

@@ -1,12 +1,33 @@
 //! What engines announce of the blocks that they store and drop, and how an index learns of it.
+//!
+//! An inference engine publishes a message for each of its steps: a topic that names the pod, a number, and a batch of events. An
+//! [`EventPool`] takes such messages as [`EventMessage`]s and applies them to any [`Index`](crate::Index); how they come from the
+//! engine to the pool is up to the caller, or to the `zmq` feature's `Subscriber`. An [`EventBatch`] reads a message for
+//! whoever wants just that.
+//!
+//! Whenever events are lost, in whatever way, the pool names the pod whose blocks it may be wrong about: see
+//! [`EventPool::next_resync`].
 
+mod apply;
 mod batch;
 mod error;
 mod msgpack;
+mod pod;
+mod pool;
+mod resyncs;
+mod stats;
+#[cfg(test)]
+mod testing;
 mod topic;
+#[cfg(feature = "zmq")]
+mod zmq;
 
 pub use batch::{
     BlockRemoved, BlockStored, Engine, EventBatch, Events, ExtraKey, KvEvent, UnknownEngine,
 };
 pub use error::DecodeError;
+pub use pool::{EventPool, PoolConfig, Retry, SubmitError};
+pub use stats::EventStats;
 pub use topic::{EventMessage, FrameError};
+#[cfg(feature = "zmq")]
+pub use zmq::{Overflow, Replay, Subscriber, SubscriberConfig};

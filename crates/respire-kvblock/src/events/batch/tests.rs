@@ -1,79 +1,11 @@
 use proptest::{collection::vec, option, prelude::*};
 
-use super::*;
-
-/// A value to be written: what a peer may send, in whatever shape.
-#[derive(Clone, Debug)]
-pub(crate) enum Tree {
-    Nil,
-    Bool(bool),
-    Int(i128),
-    /// A number in the longest form there is, as some writers have it.
-    WideInt(i128),
-    Float(f64),
-    Text(String),
-    Bin(Vec<u8>),
-    List(Vec<Tree>),
-    Map(Vec<(Tree, Tree)>),
-    Ext(Vec<u8>),
-}
+use super::{
+    super::testing::{Tree, ints, message, t},
+    *,
+};
 
 use Tree::{Bin, Float, Int, List, Map, Nil, WideInt};
-
-fn t(text: &str) -> Tree {
-    Tree::Text(text.to_owned())
-}
-
-fn ints(numbers: &[i128]) -> Tree {
-    List(numbers.iter().copied().map(Int).collect())
-}
-
-impl Tree {
-    fn write(&self, out: &mut Vec<u8>) {
-        use rmp::encode;
-        match self {
-            Nil => encode::write_nil(out).unwrap(),
-            Self::Bool(value) => encode::write_bool(out, *value).unwrap(),
-            Int(number) => match u64::try_from(*number) {
-                Ok(number) => drop(encode::write_uint(out, number).unwrap()),
-                Err(_) => drop(encode::write_sint(out, *number as i64).unwrap()),
-            },
-            WideInt(number) => match u64::try_from(*number) {
-                Ok(number) => encode::write_u64(out, number).unwrap(),
-                Err(_) => encode::write_i64(out, *number as i64).unwrap(),
-            },
-            Float(number) => encode::write_f64(out, *number).unwrap(),
-            Self::Text(text) => encode::write_str(out, text).unwrap(),
-            Bin(bytes) => encode::write_bin(out, bytes).unwrap(),
-            List(elements) => {
-                encode::write_array_len(out, elements.len() as u32).unwrap();
-                elements.iter().for_each(|element| element.write(out));
-            }
-            Map(entries) => {
-                encode::write_map_len(out, entries.len() as u32).unwrap();
-                for (key, value) in entries {
-                    key.write(out);
-                    value.write(out);
-                }
-            }
-            Self::Ext(bytes) => {
-                encode::write_ext_meta(out, bytes.len() as u32, 7).unwrap();
-                out.extend_from_slice(bytes);
-            }
-        }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.write(&mut out);
-        out
-    }
-}
-
-/// A message of these events, with a data-parallel rank behind them.
-fn message(events: Vec<Tree>) -> Vec<u8> {
-    List(vec![Float(1_700_000_000.25), List(events), Int(0)]).bytes()
-}
 
 fn decode_all(engine: Engine, message: &[u8]) -> Vec<Result<KvEvent, DecodeError>> {
     let batch = EventBatch::parse(engine, message).unwrap();
@@ -231,7 +163,7 @@ fn no_parent_is_nothing_or_zero() {
 
 #[test]
 fn an_event_says_in_which_field_and_where_it_is_wrong() {
-    let tokens = refused(stored_with(2, ints(&[1, 1 << 32])));
+    let tokens = refused(stored_with(2, ints(&[1_i64, 1 << 32])));
     assert!(tokens.contains("token_ids: a number out of 0 to 2^32-1"), "{tokens}");
     let negative = refused(stored_with(2, ints(&[-1])));
     assert!(negative.contains("token_ids: a number out of"), "{negative}");
@@ -239,7 +171,7 @@ fn an_event_says_in_which_field_and_where_it_is_wrong() {
     assert!(group.contains("group_idx: a number out of 0 to 2^63-1"), "{group}");
     let medium = refused(stored_with(5, Int(1)));
     assert!(medium.contains("medium: expected a text"), "{medium}");
-    let short = refused(List(vec![t("BlockStored"), ints(&[1]), Nil, ints(&[])]));
+    let short = refused(List(vec![t("BlockStored"), ints(&[1]), Nil, List(vec![])]));
     assert!(short.ends_with("4 fields, where at least 5 are needed"), "{short}");
     let short = refused(List(vec![t("BlockRemoved")]));
     assert!(short.ends_with("1 fields, where at least 2 are needed"), "{short}");
@@ -422,7 +354,7 @@ fn nesting_of_any_depth_takes_no_stack() {
 
     // The same in an extra key, which is passed over.
     let mut message = vec![0x92, 0x00, 0x91, 0x99];
-    for field in [t("BlockStored"), ints(&[]), Nil, ints(&[]), Int(1), Nil, Nil, Nil] {
+    for field in [t("BlockStored"), List(vec![]), Nil, List(vec![]), Int(1), Nil, Nil, Nil] {
         field.write(&mut message);
     }
     message.extend_from_slice(&[0x91, 0x91]);
