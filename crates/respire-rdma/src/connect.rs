@@ -11,7 +11,7 @@ use std::{
 use tokio::io::unix::AsyncFd;
 
 use crate::{
-    device,
+    RdmaConfig, device,
     driver::Link,
     endpoint::{COMMAND_SLOTS, Endpoint, RECEIVE_SLOTS, SEND_PLACES},
     protocol::{Session, Settings, XferMemory},
@@ -23,54 +23,34 @@ use crate::{
 /// deadline of the whole is the client's.
 const RESOLVED_WITHIN: Duration = Duration::from_secs(5);
 
-/// A server announces its memory as soon as it has accepted. One that is busy may take as long as its slowest command.
-const ANNOUNCED_WITHIN: Duration = Duration::from_secs(30);
-
-/// What a connection is made with.
-#[derive(Clone, Debug)]
-pub(crate) struct Dial {
-    pub(crate) receive_bytes: u32,
-    pub(crate) staging_bytes: u32,
-    pub(crate) device: Option<String>,
-    pub(crate) probe_after: Option<Duration>,
-}
-
-impl Default for Dial {
-    fn default() -> Self {
-        Self {
-            // As much as a server announces unless it is told otherwise.
-            receive_bytes: 1024 * 1024,
-            staging_bytes: 1024 * 1024,
-            device: None,
-            probe_after: Some(Duration::from_secs(10)),
+/// Connects to the first address that answers.
+pub(crate) async fn connect(config: &RdmaConfig, host: &str, port: u16) -> io::Result<Arc<Link>> {
+    let libraries = blocking(|| {
+        Libraries::load().map_err(|error| io::Error::new(io::ErrorKind::Unsupported, error))
+    })
+    .await?;
+    let dial = Dial { config };
+    let mut last = None;
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match dial.connect_to(libraries, address).await {
+            Ok(link) => return Ok(link),
+            Err(error) => last = Some(error),
         }
     }
+    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address")))
 }
 
-impl Dial {
-    /// Connects to the first address that answers.
-    pub(crate) async fn connect(&self, host: &str, port: u16) -> io::Result<Arc<Link>> {
-        let libraries = blocking(|| {
-            Libraries::load().map_err(|error| io::Error::new(io::ErrorKind::Unsupported, error))
-        })
-        .await?;
-        let mut last = None;
-        for address in tokio::net::lookup_host((host, port)).await? {
-            match self.connect_to(libraries, address).await {
-                Ok(link) => return Ok(link),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last
-            .unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host has no address")))
-    }
+struct Dial<'a> {
+    config: &'a RdmaConfig,
+}
 
+impl Dial<'_> {
     async fn connect_to(
         &self,
         libraries: &'static Libraries,
         address: SocketAddr,
     ) -> io::Result<Arc<Link>> {
-        let source = self.device.as_deref().map(|name| device::source_address(name, address));
+        let source = self.config.device().map(|name| device::source_address(name, address));
         let source = source.transpose()?.flatten();
         let events = Arc::new(EventChannel::new(libraries)?);
         let id = Arc::new(Id::new(Arc::clone(&events))?);
@@ -84,7 +64,8 @@ impl Dial {
         id.resolve_route(RESOLVED_WITHIN)?;
         expect(&events, EventKind::RouteResolved).await?;
 
-        let (receive_bytes, staging_bytes) = (self.receive_bytes, self.staging_bytes);
+        let (receive_bytes, staging_bytes) =
+            (self.config.receive_bytes(), self.config.send_bytes());
         let endpoint = blocking(move || Endpoint::new(id, receive_bytes, staging_bytes)).await?;
         let link = Link::new(endpoint, events, |memory| {
             let now = Instant::now();
@@ -94,8 +75,8 @@ impl Dial {
                 send_places: SEND_PLACES,
                 command_slots: COMMAND_SLOTS,
                 receive_slots: RECEIVE_SLOTS,
-                announced_by: now + ANNOUNCED_WITHIN,
-                probe_after: self.probe_after,
+                announced_by: now + self.config.announced_within(),
+                probe_after: self.config.probe_after(),
             };
             Session::new(settings, now)
         })?;
@@ -107,8 +88,10 @@ impl Dial {
 
     /// The routing tables may lead to another device than was asked for.
     fn check_device(&self, id: &Id) -> io::Result<()> {
-        let (Some(wanted), Some(found)) = (&self.device, id.device()) else { return Ok(()) };
-        if *wanted == found {
+        let (Some(wanted), Some(found)) = (self.config.device(), id.device()) else {
+            return Ok(());
+        };
+        if wanted == found {
             return Ok(());
         }
         Err(io::Error::new(

@@ -4,40 +4,79 @@ use std::{io, sync::Arc};
 
 use respire::{
     Address,
-    transport::{self, ConnectFuture, Connector},
+    transport::{self, ConnectFuture, Connector, Parameters, Transport, connect_tcp},
 };
 
-use crate::connect::Dial;
+use crate::{RdmaConfig, Requirement};
 
 /// Connects over RDMA, in place of a client's own way of dialling.
 #[derive(Debug)]
-pub(crate) struct Rdma {
-    dial: Dial,
-}
-
-impl Rdma {
-    pub(crate) fn new(dial: Dial) -> Self {
-        Self { dial }
-    }
+struct Rdma {
+    config: RdmaConfig,
 }
 
 impl Connector for Rdma {
     fn connect<'a>(&'a self, address: &'a Address) -> ConnectFuture<'a> {
-        Box::pin(async move {
-            let Address::Tcp { host, port } = address else {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    "RDMA needs a host and a port",
-                ));
-            };
-            let link = self.dial.connect(host, *port).await?;
-            Ok(link.into_transport())
-        })
+        Box::pin(connect(&self.config, address))
+    }
+
+    fn connect_with<'a>(
+        &'a self,
+        address: &'a Address,
+        parameters: &'a Parameters,
+    ) -> ConnectFuture<'a> {
+        Box::pin(async move { connect(&self.config.with_parameters(parameters)?, address).await })
     }
 }
 
-/// Has all URLs that begin with `valkey+rdma://` or `redis+rdma://` dialled over RDMA, in this process and from the next
-/// dial on. Nothing is looked for on this machine before a connection is made.
+async fn connect(config: &RdmaConfig, address: &Address) -> io::Result<Transport> {
+    let Address::Tcp { host, port } = address else {
+        let text = "RDMA needs a host and a port";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    };
+    match config.requirement() {
+        Requirement::Required => dial(config, host, *port).await,
+        Requirement::Preferred => {
+            let attempt = tokio::time::timeout(config.attempt_max(), dial(config, host, *port));
+            let error = match attempt.await {
+                Ok(Ok(transport)) => return Ok(transport),
+                Ok(Err(error)) => error,
+                Err(_) => io::Error::new(io::ErrorKind::TimedOut, "it took too long"),
+            };
+            tracing::warn!(%address, %error, "no connection over RDMA, which is preferred: TCP is used");
+            connect_tcp(host, *port, config.tcp()).await
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+async fn dial(config: &RdmaConfig, host: &str, port: u16) -> io::Result<Transport> {
+    crate::connect::connect(config, host, port).await.map(crate::driver::Link::into_transport)
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn dial(_: &RdmaConfig, _: &str, _: u16) -> io::Result<Transport> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "RDMA is used on Linux only"))
+}
+
+impl RdmaConfig {
+    /// What dials in this way, for [`Config::with_connector`](respire::Config::with_connector).
+    pub fn connector(self) -> Arc<dyn Connector> {
+        Arc::new(Rdma { config: self })
+    }
+
+    /// Has all URLs that begin with `valkey+rdma://` or `redis+rdma://` dialled in this way, in this process and from the
+    /// next dial on.
+    ///
+    /// # Errors
+    ///
+    /// When something was registered by that name before.
+    pub fn register(self) -> Result<(), respire::Error> {
+        transport::register("rdma", self.connector())
+    }
+}
+
+/// [`RdmaConfig::register`] with the defaults. Nothing is looked for on this machine before a connection is made.
 ///
 /// # Errors
 ///
@@ -55,5 +94,8 @@ impl Connector for Rdma {
 /// # }
 /// ```
 pub fn register() -> Result<(), respire::Error> {
-    transport::register("rdma", Arc::new(Rdma::new(Dial::default())))
+    RdmaConfig::new().register()
 }
+
+#[cfg(test)]
+mod tests;

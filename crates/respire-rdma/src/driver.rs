@@ -24,7 +24,7 @@ use tokio::{
 use crate::{
     connect::{announced, refusal},
     endpoint::Endpoint,
-    protocol::{ConnectionEvent, Counts, Receive, Session, XferMemory},
+    protocol::{ConnectionEvent, Receive, Session, XferMemory},
     verbs::{CompletionChannel, Event, EventChannel, EventKind, Posted, Region, watch},
 };
 
@@ -147,10 +147,6 @@ impl Link {
         }
     }
 
-    pub(crate) fn counts(&self) -> Counts {
-        self.state().session.counts()
-    }
-
     /// The two directions.
     pub(crate) fn into_transport(self: Arc<Self>) -> Transport {
         let memory = Arc::clone(self.state().endpoint.get().receive_memory());
@@ -161,6 +157,13 @@ impl Link {
         // What a panic of another task has left is at worst a piece of work that the session counts wrongly, and then the
         // connection fails.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let counts = self.state().session.counts();
+        tracing::debug!(?counts, "a connection over RDMA is let go");
     }
 }
 

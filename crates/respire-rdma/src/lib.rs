@@ -5,33 +5,37 @@
 //! libraries that this needs, libibverbs and librdmacm, are looked for when a connection is made and not before: the
 //! crate builds, and a program that uses it starts, where they are not.
 //!
-//! For Linux; elsewhere the crate is empty.
+//! For Linux; elsewhere connecting is an error, or goes over TCP where the settings allow that.
 //!
-//! It is layers, each of which knows only the one below:
+//! It is layers, each of which knows only the ones below:
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `connector`, `connect` | from a URL to a connection |
+//! | `config`, `connector`, `connect` | from a URL to a connection |
 //! | `driver`, `endpoint` | joins the two below, and is a transport |
 //! | `verbs`, `sys` | who owns what the libraries hand out; how they are called |
 //! | `protocol` | which message may be sent when, and what a received one means: no memory, no clock, no card |
 //!
-//! `docs/design/rdma.md` has the choices.
+//! `docs/rdma.md` says how to set it up and what it cannot do; `docs/design/rdma.md` has the choices.
 
-#![cfg(target_os = "linux")]
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "the driver, which uses what is here, is not there yet"
-)]
+#![allow(dead_code, reason = "which devices there are is not asked from outside yet")]
 
+mod config;
+#[cfg(target_os = "linux")]
 mod connect;
 mod connector;
+#[cfg(target_os = "linux")]
 mod device;
+#[cfg(target_os = "linux")]
 mod driver;
+#[cfg(target_os = "linux")]
 mod endpoint;
+#[cfg(target_os = "linux")]
 mod protocol;
+#[cfg(target_os = "linux")]
 mod sys;
+#[cfg(target_os = "linux")]
 mod verbs;
 
+pub use config::{RdmaConfig, Requirement};
 pub use connector::register;

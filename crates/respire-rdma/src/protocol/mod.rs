@@ -17,10 +17,12 @@ pub(crate) mod hostile;
 #[cfg(test)]
 mod simulation;
 
+#[cfg(test)]
+use self::failure::Failure;
 pub(crate) use self::{
     command::{COMMAND_BYTES, XferMemory},
-    failure::{Failure, WorkStatus},
+    failure::WorkStatus,
     sending::{CommandSend, Write},
-    session::{ConnectionEvent, Counts, Receive, Session, Settings},
+    session::{ConnectionEvent, Receive, Session, Settings},
     work::{Outcome, WorkId},
 };

@@ -98,6 +98,13 @@ impl Parameters {
     }
 }
 
+/// For whoever tests a connector. Of a URL, each name is there once.
+impl<'a> FromIterator<(&'a str, &'a str)> for Parameters {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(pairs: I) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
 impl fmt::Debug for Parameters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()

@@ -37,6 +37,7 @@ pub(crate) mod unix;
 
 pub use connector::{ConnectFuture, Connector, Parameters, register};
 pub(crate) use connector::{is_name, registered};
+pub use tcp::connect_tcp;
 
 /// A connected, reliable, ordered way for bytes, as its two directions.
 pub struct Transport {

@@ -16,6 +16,24 @@ impl From<TcpStream> for Transport {
     }
 }
 
+/// Dials as the client itself does without a connector: for a connector that may fall back to TCP. The client's own
+/// [`TcpConfig`] is not known to a connector.
+///
+/// # Errors
+///
+/// When the host has no address, or none that answers.
+///
+/// # Cancel safety
+///
+/// Dropping the future leaves nothing behind.
+pub async fn connect_tcp(host: &str, port: u16, config: &TcpConfig) -> io::Result<Transport> {
+    match dial(host, port, config).await {
+        Ok(stream) => Ok(stream.into()),
+        Err(ConnectFailure::Resolve(error) | ConnectFailure::Dial(error)) => Err(error),
+        Err(other) => Err(io::Error::new(io::ErrorKind::NotFound, other)),
+    }
+}
+
 /// Looks the host up and connects to the first of its addresses that answers. They are tried in turns of the two
 /// families, each with a head start before the next.
 pub(crate) async fn dial(

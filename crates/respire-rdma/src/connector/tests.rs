@@ -1,0 +1,85 @@
+use respire::{Client, Command, Config};
+
+use super::*;
+
+/// What the URL's parameters make of the defaults.
+fn read(pairs: &[(&str, &str)]) -> io::Result<RdmaConfig> {
+    RdmaConfig::new().with_parameters(&pairs.iter().copied().collect())
+}
+
+#[test]
+fn parameters_of_a_url_are_read() {
+    let config = read(&[("rdma_device", "mlx5_0"), ("rx_size", "64KB"), ("rdma", "preferred")]);
+    let config = config.unwrap();
+    assert_eq!(config.device(), Some("mlx5_0"));
+    assert_eq!((config.receive_bytes(), config.send_bytes()), (65_536, 1 << 20));
+    assert_eq!(config.requirement(), Requirement::Preferred);
+    for (text, bytes) in [("4096", 4096), ("4kb", 4096), ("16mb", 16 << 20), ("1Mb", 1 << 20)] {
+        assert_eq!(read(&[("rx_size", text)]).unwrap().receive_bytes(), bytes);
+    }
+    assert_eq!(read(&[("rdma", "required")]).unwrap(), RdmaConfig::new());
+}
+
+#[test]
+fn parameters_that_cannot_be_read_are_named() {
+    for (name, value) in [
+        ("rdma_device", ""),
+        ("rx_size", ""),
+        ("rx_size", "kb"),
+        ("rx_size", "4095"),
+        ("rx_size", "16777217"),
+        ("rx_size", "17mb"),
+        ("rx_size", "4194304kb"),
+        ("rx_size", "99999999999"),
+        ("rx_size", "1m"),
+        ("rx_size", "+4096"),
+        ("rdma", "maybe"),
+        ("rdma_speed", "7"),
+    ] {
+        let error = read(&[(name, value)]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}={value}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+}
+
+#[test]
+fn memory_is_brought_into_its_range() {
+    let config = RdmaConfig::new().with_receive_bytes(0).with_send_bytes(u32::MAX);
+    assert_eq!((config.receive_bytes(), config.send_bytes()), (4096, 16 << 20));
+}
+
+/// A server for one connection that knows one reply, over TCP.
+async fn tcp_server() -> u16 {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut received = Vec::new();
+        // RESP2 has no handshake here but for the client's name and version, which it need not wait for.
+        while stream.read_buf(&mut received).await.is_ok_and(|count| count > 0) {
+            let text = String::from_utf8_lossy(&received);
+            let commands = text.lines().filter(|line| line.starts_with('*')).count();
+            received.clear();
+            let _ = stream.write_all("+OK\r\n".repeat(commands).as_bytes()).await;
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn tcp_is_fallen_back_to_where_rdma_is_only_preferred() {
+    // Nothing on this machine leads to the loopback address over RDMA.
+    let config =
+        |port: u16| -> Config { format!("valkey://127.0.0.1:{port}?protocol=2").parse().unwrap() };
+    let preferred = RdmaConfig::new().with_requirement(Requirement::Preferred).connector();
+    let required = RdmaConfig::new().connector();
+
+    let port = tcp_server().await;
+    let client = Client::with_config(config(port).with_connector(preferred)).await.unwrap();
+    assert_eq!(client.query::<String>(Command::new("PING")).await.unwrap(), "OK");
+
+    let port = tcp_server().await;
+    let error = Client::with_config(config(port).with_connector(required)).await.unwrap_err();
+    assert!(error.is_connect(), "{error:#}");
+}
