@@ -14,7 +14,7 @@ use std::{
 use respire::{Client, Config, Protocol};
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_kvblock::{
-    BlockHash, ClearBy, FieldFormat, Index, KeyType, PodEntry, PodSet, ServerIndex,
+    BlockHash, ClearBy, FieldFormat, Index, KeyType, NearCacheConfig, PodEntry, PodSet, ServerIndex,
 };
 use respire_tests::{
     index_suite::{cpu, gpu, hashes, holders, mapped},
@@ -798,6 +798,128 @@ on_servers! {
         }
         raw.expect(&["HLEN", "11"], ":1");
     }
+}
+
+/// Runs a case with an index that has a near cache, and one of another router without.
+fn with_near_cache(case: impl AsyncFn(&ServerIndex, &ServerIndex, Raw)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for flavour in Flavour::ALL {
+        let server = LocalServer::start(flavour).unwrap();
+        runtime.block_on(async {
+            let index = ServerIndex::new(Client::connect(&server.url()).await.unwrap());
+            let mut config = NearCacheConfig::default();
+            // Slow machines are slow to prove that announcements arrive.
+            config.staleness_max = Duration::from_secs(20);
+            let index = index.with_near_cache(config).await.unwrap();
+            let other = ServerIndex::new(Client::connect(&server.url()).await.unwrap());
+            case(&index, &other, Raw::connect(&server)).await;
+        });
+    }
+}
+
+#[test]
+fn what_is_looked_up_again_comes_from_the_near_cache() {
+    with_near_cache(async |index, _, mut raw| {
+        let keys = hashes(1..=40);
+        index.add(None, &keys[..30], &[gpu(POD), gpu("other")]).await.unwrap();
+        for lookups in 0..5 {
+            let found = index.lookup(&keys, &PodSet::all()).await.unwrap();
+            assert_eq!((found.len(), found.is_complete()), (30, true));
+            assert_eq!(found.prefix_lengths(), [(POD, 30), ("other", 30)].into());
+            // Nothing is hot at first.
+            let stale = (lookups > 0).then_some(Duration::from_secs(20));
+            assert_eq!(found.staleness(), stale);
+        }
+        let asked = raw.calls("hkeys");
+        for _ in 0..10 {
+            assert_eq!(prefix(index, &(1..=40).collect::<Vec<_>>(), "other").await, 30);
+        }
+        assert_eq!(raw.calls("hkeys"), asked);
+        let stats = index.near_cache_stats().unwrap();
+        assert!(stats.hits >= 300, "{stats:?}");
+        // Behind the blocks that are shared, every prompt has its own.
+        let own: Vec<u64> = (1..=20).chain(1000..1500).collect();
+        assert_eq!(prefix(index, &own, POD).await, 20);
+        assert_eq!(index.near_cache_stats().unwrap().misses, stats.misses);
+    });
+}
+
+#[test]
+fn ones_own_writes_are_seen_at_once_through_a_near_cache() {
+    with_near_cache(async |index, _, mut raw| {
+        let keys: Vec<u64> = (1..=8).collect();
+        let (engine, request) = (hashes(101..=108), hashes(1..=8));
+        for round in 0..20 {
+            index.add(Some(&engine), &request, &[gpu(POD)]).await.unwrap();
+            assert_eq!(prefix(index, &keys, POD).await, 8, "{round}");
+            match round % 4 {
+                0 => evict(index, &[103], &[gpu(POD)]).await,
+                1 => {
+                    let third = hashes([3]);
+                    index.evict(&third, KeyType::Request, &[gpu(POD)]).await.unwrap();
+                }
+                2 => {
+                    // By a mapping that has to be asked for.
+                    raw.expect(&["ZADD", "engine:103", "1", "99"], ":1");
+                    evict(index, &[103], &[gpu(POD)]).await;
+                }
+                _ => index.clear(POD).await.unwrap(),
+            }
+            let left = if round % 4 == 3 { 0 } else { 2 };
+            assert_eq!(prefix(index, &keys, POD).await, left, "{round}");
+        }
+    });
+}
+
+#[test]
+fn what_others_write_is_seen_soon_through_a_near_cache() {
+    with_near_cache(async |index, other, mut raw| {
+        let keys: Vec<u64> = (1..=8).collect();
+        let seen = async |expected: usize| {
+            for _ in 0..1000 {
+                let keys = hashes(keys.iter().copied());
+                // While a connection is being made anew, a lookup may fail.
+                let found = index.lookup(&keys, &PodSet::all()).await;
+                if found.is_ok_and(|found| found.len() == expected) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            panic!("{expected} blocks are never seen");
+        };
+        for round in 0..5 {
+            other.add(None, &hashes(1..=8), &[gpu(POD)]).await.unwrap();
+            seen(8).await;
+            other.evict(&hashes([5]), KeyType::Request, &[gpu(POD)]).await.unwrap();
+            seen(4).await;
+            // A connection that is lost takes everything with it.
+            raw.send(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+            assert!(raw.count(':') >= 1, "{round}");
+            raw.expect(&["DEL", "2"], ":1");
+            let mut tries = 0;
+            while other.lookup(&hashes([1]), &PodSet::all()).await.is_err() {
+                tries += 1;
+                assert!(tries < 100);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            seen(1).await;
+        }
+        // And a key of somebody else ends a prefix as ever.
+        raw.expect(&["DEL", "1"], ":1");
+        raw.expect(&["SET", "1", "x"], "+OK");
+        seen(0).await;
+        prefix(index, &keys, POD).await;
+        assert!(index.stats().wrong_type_keys >= 1);
+    });
+}
+
+#[tokio::test]
+async fn a_near_cache_needs_a_server_that_announces_changes() {
+    let server = LocalServer::start(Flavour::Valkey).unwrap();
+    let config: Config = server.url().parse().unwrap();
+    let client = Client::with_config(config.with_protocol(Protocol::Resp2)).await.unwrap();
+    let refused = ServerIndex::new(client).with_near_cache(NearCacheConfig::default()).await;
+    assert!(refused.unwrap_err().client_error().is_some());
 }
 
 /// A server of version 5: it knows neither RESP3 nor how to scan by type, and has one entry.

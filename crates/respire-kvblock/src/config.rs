@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use self::document::Json;
 use crate::{
     ClearBy, FieldFormat, InMemoryConfig, InMemoryIndex, Index, IndexError, LongestPrefixScorer,
-    ServerIndex, TokenProcessor, TokenProcessorConfig,
+    NearCacheConfig, ServerIndex, TokenProcessor, TokenProcessorConfig,
 };
 
 mod document;
@@ -166,6 +166,10 @@ pub struct ServerConfig {
     /// How a pod's blocks are found when it is cleared.
     #[serde(skip_serializing_if = "is_default")]
     pub clear_by: ClearBy,
+    /// Whether the first blocks of prompts are kept here as long as the server vouches for them; see
+    /// [`ServerIndex::with_near_cache`].
+    #[serde(skip_serializing_if = "is_default")]
+    pub near_cache: bool,
 }
 
 impl ServerConfig {
@@ -187,6 +191,7 @@ impl ServerConfig {
             key_prefix: String::new(),
             field_format: FieldFormat::default(),
             clear_by: ClearBy::default(),
+            near_cache: false,
         }
     }
 
@@ -286,8 +291,13 @@ impl ServerConfig {
         }
         let index = ServerIndex::new(client)
             .with_field_format(self.field_format)
-            .with_clear_by(self.clear_by);
-        index.with_key_prefix(&self.key_prefix)
+            .with_clear_by(self.clear_by)
+            .with_key_prefix(&self.key_prefix)?;
+        if !self.near_cache {
+            return Ok(index);
+        }
+        let opened = index.with_near_cache(NearCacheConfig::default()).await;
+        opened.map_err(|error| IndexError::create(kind.title(), error))
     }
 }
 
@@ -304,6 +314,7 @@ impl fmt::Debug for ServerConfig {
             .field("key_prefix", &self.key_prefix)
             .field("field_format", &self.field_format)
             .field("clear_by", &self.clear_by)
+            .field("near_cache", &self.near_cache)
             .finish()
     }
 }

@@ -79,5 +79,6 @@ pub use memory::{InMemoryConfig, InMemoryIndex};
 pub use resync::{Resync, ResyncReason};
 pub use score::LongestPrefixScorer;
 pub use server::{
-    ClearBy, FieldFormat, Finding, ServerIndex, ServerReport, ServerStats, Severity, check_server,
+    ClearBy, FieldFormat, Finding, NearCacheConfig, ServerIndex, ServerReport, ServerStats,
+    Severity, check_server,
 };

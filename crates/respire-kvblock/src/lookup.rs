@@ -222,6 +222,10 @@ impl Walk {
         self.keys.len()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Appends a position with the ids of its entries, each kept once. `false`, and nothing appended, when there are
     /// none: the walk is over.
     pub(crate) fn push(&mut self, key: BlockHash, ids: impl IntoIterator<Item = u32>) -> bool {

@@ -185,8 +185,15 @@ fn in_memory_config(setting: Setting<'_>) -> Result<InMemoryConfig, ConfigError>
 
 fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerConfig, ConfigError> {
     let path = setting.path.clone();
-    const NAMES: [&str; 6] =
-        ["address", "backendType", "enableRDMA", "keyPrefix", "fieldFormat", "clearBy"];
+    const NAMES: [&str; 7] = [
+        "address",
+        "backendType",
+        "enableRDMA",
+        "keyPrefix",
+        "fieldFormat",
+        "clearBy",
+        "nearCache",
+    ];
     let members = setting.members(&NAMES)?;
     let mut config = ServerConfig::default_for(backend);
     if let Some(address) = members.find("address") {
@@ -210,6 +217,9 @@ fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerCon
             "text" => FieldFormat::Text,
             _ => return Err(format.must_be("json or text")),
         };
+    }
+    if let Some(near_cache) = members.find("nearCache") {
+        config.near_cache = near_cache.boolean()?;
     }
     if let Some(clear_by) = members.find("clearBy") {
         config.clear_by = match clear_by.text()? {

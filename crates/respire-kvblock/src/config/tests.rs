@@ -78,7 +78,7 @@ fn names_match_in_any_case_and_null_is_as_good_as_nothing() {
 
 #[tokio::test]
 async fn names_and_fields_of_a_server_are_configured_and_left_out_where_they_are_llm_ds() {
-    let text = r#"{"redisConfig":{"keyPrefix":"a:","fieldFormat":"text","clearBy":"reverseIndexThenScan"}}"#;
+    let text = r#"{"redisConfig":{"keyPrefix":"a:","fieldFormat":"text","clearBy":"reverseIndexThenScan","nearCache":true}}"#;
     let config = index_config(text);
     let server = config.redis.clone().unwrap();
     assert_eq!((&*server.key_prefix, server.field_format), ("a:", FieldFormat::Text));
@@ -86,7 +86,7 @@ async fn names_and_fields_of_a_server_are_configured_and_left_out_where_they_are
     let written = serde_json::to_string(&config).unwrap();
     assert!(
         written
-            .contains(r#""keyPrefix":"a:","fieldFormat":"text","clearBy":"reverseIndexThenScan""#),
+            .contains(r#""keyPrefix":"a:","fieldFormat":"text","clearBy":"reverseIndexThenScan","nearCache":true"#),
         "{written}"
     );
     assert_eq!(index_config(&written), config);
@@ -123,7 +123,7 @@ fn a_setting_that_is_not_known_is_named() {
     assert_eq!(setting(r#"{"inMemoryConfig":{"Size":1,"max":2}}"#), "inMemoryConfig.max");
     assert_eq!(
         refused(r#"{"redisConfig":{"port":6379}}"#).to_string(),
-        "redisConfig.port: is none of address, backendType, enableRDMA, keyPrefix, fieldFormat, clearBy"
+        "redisConfig.port: is none of address, backendType, enableRDMA, keyPrefix, fieldFormat, clearBy, nearCache"
     );
 }
 

@@ -190,7 +190,7 @@ impl ServerIndex {
             pipeline.push(call.by_digest());
         }
         let mut replies = self.send(ADD_FAILED, pipeline).await?;
-        rerun_unknown(&self.client, calls, &mut replies).await.map_err(failed)?;
+        rerun_unknown(self, calls, &mut replies).await.map_err(failed)?;
         let mut outcome = Ok(());
         for (reply, call) in replies.iter().zip(calls) {
             outcome = outcome.and(match reply.parse::<i64>() {

@@ -296,7 +296,7 @@ impl ServerIndex {
         }
         let mut replies = self.send(EVICT_FAILED, pipeline).await?;
         let mut called = replies.split_off(replies.len() - calls.len());
-        rerun_unknown(&self.client, calls, &mut called).await.map_err(failed)?;
+        rerun_unknown(self, calls, &mut called).await.map_err(failed)?;
         Ok((replies, called))
     }
 

@@ -20,9 +20,23 @@ impl ServerIndex {
         let deadline = Deadline::after(self.lookup_timeout);
         let mut walk = Walk::default();
         let mut fields = CallFields::new(&self.fields, pods);
+        let mut rest = request_keys;
+        let mut staleness = None;
+        if let Some(near) = &self.near {
+            let hot = &request_keys[..near.hot_run(request_keys)];
+            if !hot.is_empty() {
+                staleness = Some(near.staleness_max());
+                let read = near.read(&self.names, hot, deadline.left_at(Instant::now())).await;
+                let goes_on = self.extend(&mut walk, &mut fields, hot, &read.replies)?;
+                // What the cache could not answer is asked for as everything behind it.
+                rest = if goes_on { &request_keys[read.replies.len()..] } else { &[] };
+                if let Some(error) = read.failed {
+                    tracing::debug!(%error, "the near cache does not answer");
+                }
+            }
+        }
         let mut window = self.pace.window();
         let mut under_way = FuturesOrdered::new();
-        let mut rest = request_keys;
         let mut is_complete = true;
         loop {
             while !rest.is_empty()
@@ -37,7 +51,7 @@ impl ServerIndex {
             let Answered { keys, replies, elapsed } = match answered {
                 Ok(answered) => answered,
                 // Nothing at all has been established.
-                Err(error) if window.is_first() => return Err(error),
+                Err(error) if window.is_first() && walk.is_empty() => return Err(error),
                 Err(error) => {
                     tracing::debug!(%error, found = walk.len(), "a lookup ends before its time");
                     self.incomplete_lookups.fetch_add(1, Ordering::Relaxed);
@@ -53,7 +67,10 @@ impl ServerIndex {
                 break;
             }
         }
-        let lookup = walk.finish(Arc::new(fields.into_entries()));
+        let mut lookup = walk.finish(Arc::new(fields.into_entries()));
+        if let Some(staleness) = staleness {
+            lookup = lookup.with_staleness(staleness);
+        }
         Ok(if is_complete { lookup } else { lookup.incomplete() })
     }
 

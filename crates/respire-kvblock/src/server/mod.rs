@@ -28,11 +28,13 @@ mod fields;
 mod keys;
 mod lookup;
 mod mappings;
+mod near;
 mod pace;
 mod report;
 mod reverse;
 mod scripts;
 
+pub use near::NearCacheConfig;
 pub use report::{Finding, ServerReport, Severity, check_server};
 
 /// An index on a server, shared with every other process that uses the same database, llm-d's included.
@@ -77,6 +79,7 @@ pub struct ServerIndex {
     lookup_timeout: Option<Duration>,
     fields: fields::FieldTable,
     pace: pace::Pace,
+    near: Option<near::NearCache>,
     wrong_type_keys: AtomicU64,
     incomplete_lookups: AtomicU64,
 }
@@ -133,6 +136,7 @@ impl ServerIndex {
             mappings: mappings::MappingMemory::new(mappings::ENGINE_KEYS_MAX.get()),
             fields: fields::FieldTable::default(),
             pace: pace::Pace::default(),
+            near: None,
             wrong_type_keys: AtomicU64::new(0),
             incomplete_lookups: AtomicU64::new(0),
         }
@@ -199,6 +203,26 @@ impl ServerIndex {
         self
     }
 
+    /// The same index with a near cache: the first blocks of prompts that were looked up before are answered from memory,
+    /// for as long as the server, over a connection of the cache's own, announces what changes.
+    /// [`Lookup::staleness`] says then how old an answer can be at the most. What this index adds and evicts itself its
+    /// lookups see at once. When that connection is lost, everything is forgotten.
+    ///
+    /// # Errors
+    ///
+    /// When the connection cannot be established, or the server does not announce changes: it needs RESP3, with Redis 6.0
+    /// or later, or any Valkey.
+    pub async fn with_near_cache(mut self, config: NearCacheConfig) -> Result<Self, IndexError> {
+        let opened = near::NearCache::open(&self.client, config).await;
+        self.near = Some(opened.map_err(|error| IndexError::client(NEAR_CACHE_FAILED, error))?);
+        Ok(self)
+    }
+
+    /// What the near cache has done so far; `None` without one.
+    pub fn near_cache_stats(&self) -> Option<respire::cache::CacheStats> {
+        self.near.as_ref().map(near::NearCache::stats)
+    }
+
     /// The client that the index uses.
     pub fn client(&self) -> &Client {
         &self.client
@@ -218,7 +242,15 @@ impl ServerIndex {
         doing: &'static str,
         pipeline: Pipeline,
     ) -> Result<Vec<Reply>, IndexError> {
-        self.client.pipeline(pipeline).await.map_err(|error| IndexError::client(doing, error))
+        self.pipeline(pipeline).await.map_err(|error| IndexError::client(doing, error))
+    }
+
+    /// The same with the client's error. Whatever may write goes through here, so that a near cache forgets what changes.
+    async fn pipeline(&self, pipeline: Pipeline) -> Result<Vec<Reply>, respire::Error> {
+        match &self.near {
+            Some(near) => near.client().pipeline(pipeline).await,
+            None => self.client.pipeline(pipeline).await,
+        }
     }
 
     /// Whether the reply says that a key is of a type that the index never keeps there; counts it if so.
@@ -234,6 +266,8 @@ impl ServerIndex {
         self.wrong_type_keys.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+const NEAR_CACHE_FAILED: &str = "failed to open a near cache of the index";
 
 /// Shows nothing of what the index remembers of its fields.
 impl fmt::Debug for ServerIndex {

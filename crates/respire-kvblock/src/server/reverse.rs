@@ -174,7 +174,7 @@ impl ServerIndex {
         }
         let mut replies = self.send(CLEAR_FAILED, pipeline).await?;
         let mut called = replies.split_off(replies.len() - calls.len());
-        rerun_unknown(&self.client, calls, &mut called).await.map_err(failed)?;
+        rerun_unknown(self, calls, &mut called).await.map_err(failed)?;
         let refused = |reply: &Reply| match self.is_foreign(reply) {
             true => Ok(()),
             false => check(CLEAR_FAILED, reply),

@@ -2,10 +2,10 @@
 
 use std::sync::OnceLock;
 
-use respire::{Client, Command, Pipeline, Reply};
+use respire::{Command, Pipeline, Reply};
 use sha1_smol::Sha1;
 
-use super::keys::Key;
+use super::{ServerIndex, keys::Key};
 
 /// Drops engine keys whose request keys hold nothing any more.
 ///
@@ -197,7 +197,7 @@ impl Call {
 
 /// Runs the calls whose reply is that the server does not know the script, and puts the new reply in its place.
 pub(super) async fn rerun_unknown(
-    client: &Client,
+    index: &ServerIndex,
     calls: &[Call],
     replies: &mut [Reply],
 ) -> Result<(), respire::Error> {
@@ -208,7 +208,7 @@ pub(super) async fn rerun_unknown(
     for &at in &unknown {
         pipeline.push(calls[at].by_source());
     }
-    for (at, reply) in unknown.into_iter().zip(client.pipeline(pipeline).await?) {
+    for (at, reply) in unknown.into_iter().zip(index.pipeline(pipeline).await?) {
         replies[at] = reply;
     }
     Ok(())
