@@ -801,7 +801,7 @@ on_servers! {
 }
 
 /// Runs a case with an index that has a near cache, and one of another router without.
-fn with_near_cache(case: impl AsyncFn(&ServerIndex, &ServerIndex, Raw)) {
+fn with_near_cache(case: &impl AsyncFn(&ServerIndex, &ServerIndex, Raw)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for flavour in Flavour::ALL {
         let server = LocalServer::start(flavour).unwrap();
@@ -819,7 +819,7 @@ fn with_near_cache(case: impl AsyncFn(&ServerIndex, &ServerIndex, Raw)) {
 
 #[test]
 fn what_is_looked_up_again_comes_from_the_near_cache() {
-    with_near_cache(async |index, _, mut raw| {
+    with_near_cache(&async |index, _, mut raw| {
         let keys = hashes(1..=40);
         index.add(None, &keys[..30], &[gpu(POD), gpu("other")]).await.unwrap();
         for lookups in 0..5 {
@@ -846,7 +846,7 @@ fn what_is_looked_up_again_comes_from_the_near_cache() {
 
 #[test]
 fn ones_own_writes_are_seen_at_once_through_a_near_cache() {
-    with_near_cache(async |index, _, mut raw| {
+    with_near_cache(&async |index, _, mut raw| {
         let keys: Vec<u64> = (1..=8).collect();
         let (engine, request) = (hashes(101..=108), hashes(1..=8));
         for round in 0..20 {
@@ -873,7 +873,7 @@ fn ones_own_writes_are_seen_at_once_through_a_near_cache() {
 
 #[test]
 fn what_others_write_is_seen_soon_through_a_near_cache() {
-    with_near_cache(async |index, other, mut raw| {
+    with_near_cache(&async |index, other, mut raw| {
         let keys: Vec<u64> = (1..=8).collect();
         let seen = async |expected: usize| {
             for _ in 0..1000 {
