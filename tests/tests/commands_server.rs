@@ -412,3 +412,103 @@ async fn a_connection_of_ones_own_and_a_transaction_take_the_same_commands() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn users_are_made_asked_about_and_deleted() {
+    on_each_server(async |client, flavour| {
+        let rules = ["on", ">secret", "~cache:*", "&news", "+@read", "+set"];
+        client.acl_setuser("reader", rules).await.unwrap();
+        assert_eq!(client.acl_users().await.unwrap(), ["default", "reader"]);
+        let list = client.acl_list().await.unwrap();
+        assert!(list.iter().any(|line| line.starts_with("user reader on")), "{flavour:?} {list:?}");
+        let user = client.acl_getuser("reader").await.unwrap().expect("it was made");
+        assert!(user.flags.iter().any(|flag| flag == "on"));
+        assert_eq!((user.passwords.len(), &*user.keys, &*user.channels), (1, "~cache:*", "&news"));
+        assert!(user.commands.contains("+@read") && user.commands.contains("+set"), "{user:?}");
+        assert!(!format!("{user:?}").contains(&user.passwords[0]));
+        assert_eq!(client.acl_getuser("nobody").await.unwrap(), None);
+        let may = Cmd.set("cache:k", "v");
+        assert_eq!(client.acl_dryrun("reader", may.command()).await.unwrap(), None);
+        let may_not = Cmd.set("other", "v");
+        let refused = client.acl_dryrun("reader", may_not.command()).await.unwrap();
+        assert!(refused.is_some_and(|why| why.contains("other")), "{flavour:?}");
+        assert!(client.acl_cat(None).await.unwrap().iter().any(|name| name == "read"));
+        assert!(client.acl_cat(Some("read")).await.unwrap().iter().any(|name| name == "get"));
+        assert_eq!(client.acl_genpass(None).await.unwrap().len(), 64);
+        assert_eq!(client.acl_genpass(Some(32)).await.unwrap().len(), 8);
+        client.acl_log_reset().await.unwrap();
+        assert!(client.acl_save().await.unwrap_err().server_error().is_some(), "there is no file");
+        assert!(client.acl_load().await.unwrap_err().server_error().is_some());
+        assert_eq!(client.acl_deluser(["reader", "nobody"]).await.unwrap(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn memory_functions_and_streams_are_told_about_in_detail() {
+    on_each_server(async |client, flavour| {
+        client.set("k", "v").await.unwrap();
+        let memory = client.memory_stats().await.unwrap();
+        assert_eq!(memory.keys, 1, "{flavour:?}");
+        assert!(memory.total_allocated > memory.startup_allocated && memory.dataset > 0);
+        assert!(memory.peak_allocated > 0 && memory.overhead > 0 && memory.fragmentation > 0.0);
+        assert!(memory.dataset_percent > 0.0 && memory.bytes_per_key > 0, "{memory:?}");
+
+        let code =
+            "#!lua name=lib\nserver.register_function('loop', function() while true do end end)";
+        let code = match flavour {
+            Flavour::Valkey => code.to_owned(),
+            Flavour::Redis => code.replace("server.", "redis."),
+        };
+        client.function_load(code, true).await.unwrap();
+        let stats = client.function_stats().await.unwrap();
+        assert_eq!(stats.running, None);
+        assert_eq!(stats.engines.len(), 1);
+        let engine = &stats.engines[0];
+        assert_eq!((&*engine.engine, engine.libraries, engine.functions), ("LUA", 1, 1));
+        client.config_set([("busy-reply-threshold", "1")]).await.unwrap();
+        let busy = Client::with_config(client.config().clone()).await.unwrap();
+        let running =
+            tokio::spawn(async move { busy.fcall::<()>("loop", [""; 0], ["argument"]).await });
+        let mut seen = None;
+        for _ in 0..500 {
+            seen = client.function_stats().await.unwrap().running;
+            if seen.is_some() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let seen = seen.expect("it runs");
+        assert_eq!(seen.name, "loop");
+        assert!(seen.command.iter().any(|word| word == "argument"), "{flavour:?} {seen:?}");
+        client.function_kill().await.unwrap();
+        assert!(running.await.unwrap().is_err());
+
+        for at in 1..=12_u64 {
+            let id: StreamId = format!("{at}-0").parse().unwrap();
+            client.xadd_options("x", AddOptions::new().id(id), [("n", at)]).await.unwrap();
+        }
+        client.xgroup_create("x", "g", "0", false).await.unwrap();
+        let read = ReadOptions::new().count(2);
+        client
+            .xreadgroup::<String, Vec<(String, u64)>>("g", "c", [("x", ">")], read)
+            .await
+            .unwrap();
+        let full = client.xinfo_stream_full::<Vec<(String, u64)>>("x", None).await.unwrap();
+        assert_eq!((full.length, full.entries.len(), full.groups.len()), (12, 10, 1));
+        assert_eq!(full.entries[9].fields, [("n".to_owned(), 10)]);
+        let group = &full.groups[0];
+        assert_eq!((&*group.name, group.pending_count, group.pending.len()), ("g", 2, 2));
+        assert_eq!((&*group.pending[0].consumer, group.pending[0].deliveries), ("c", 1));
+        let consumer = &group.consumers[0];
+        assert_eq!((&*consumer.name, consumer.pending_count), ("c", 2));
+        assert_eq!(consumer.pending, group.pending, "{flavour:?}");
+        // The server's clocks for the two differ by a moment.
+        let minute = std::time::Duration::from_secs(60);
+        assert!(consumer.seen + minute > consumer.pending[0].time, "{consumer:?}");
+        assert!(consumer.pending[0].time + minute > std::time::SystemTime::now());
+        let all = client.xinfo_stream_full::<Vec<(String, u64)>>("x", Some(0)).await.unwrap();
+        assert_eq!(all.entries.len(), 12);
+    })
+    .await;
+}

@@ -37,6 +37,7 @@
 
 use std::fmt;
 
+mod acl;
 mod args;
 mod bitmaps;
 mod geo;
@@ -50,10 +51,12 @@ mod scripting;
 mod server;
 mod sets;
 mod sorted_sets;
+mod stream_details;
 mod streams;
 mod strings;
 
 pub use self::{
+    acl::{AclCommands, AclUser},
     args::{Condition, Expiry, Order, Trim},
     bitmaps::{BitInteger, BitRange, Bitfield, BitmapCommands, BitwiseOperation, Overflow},
     geo::{GeoCommands, GeoHit, GeoPosition, GeoSearch, GeoUnit},
@@ -62,13 +65,17 @@ pub use self::{
     keys::{KeyCommands, SortOptions, Ttl},
     lists::{Direction, End, ListCommands, PosOptions},
     pubsub::PubSubCommands,
-    scripting::{FunctionLibrary, ScriptingCommands},
-    server::{ClientInfo, ClientKill, Flush, Info, LatencyEvent, ServerCommands, SlowlogEntry},
+    scripting::{EngineStats, FunctionLibrary, FunctionStats, RunningFunction, ScriptingCommands},
+    server::{
+        ClientInfo, ClientKill, Flush, Info, LatencyEvent, MemoryStats, ServerCommands,
+        SlowlogEntry,
+    },
     sets::SetCommands,
     sorted_sets::{
         Aggregate, Combine, Extreme, LexBound, Popped, ScoreBound, Scored, SortedSetCommands,
         ZaddOptions, Zrange,
     },
+    stream_details::{ConsumerDetails, Delivery, GroupDetails, StreamDetails},
     streams::{
         AddOptions, AutoClaimed, ClaimOptions, ConsumerInfo, GroupInfo, InvalidStreamId,
         PendingEntry, PendingSummary, ReadOptions, StreamCommands, StreamEntries, StreamEntry,

@@ -34,6 +34,11 @@ impl<'a> Fields<'a> {
         Ok(Self { pairs: pairs.collect::<Result<_, ValueError>>()? })
     }
 
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'a str, ValueRef<'a>)> {
+        self.pairs.iter().copied()
+    }
+
     /// What is there, if it is.
     pub(super) fn find(&self, name: &str) -> Option<ValueRef<'a>> {
         self.pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)

@@ -1,5 +1,7 @@
 //! Scripts and functions that the server runs.
 
+use std::time::Duration;
+
 use respire_codec::{FromValue, ValueError, ValueRef};
 
 use super::{Executor, FromReply, replies::Fields};
@@ -118,6 +120,11 @@ pub trait ScriptingCommands: Executor {
         self.run(Command::new("FUNCTION").arg("RESTORE").arg(dump).arg(policy).typed())
     }
 
+    /// `FUNCTION STATS`: what runs, if something does, and what there is. Since 7.0.
+    fn function_stats(self) -> Self::Answer<FunctionStats> {
+        self.run(Command::new("FUNCTION").arg("STATS").typed())
+    }
+
     /// `SCRIPT EXISTS`: of each digest whether the server knows the script.
     fn script_exists(
         self,
@@ -143,6 +150,70 @@ pub trait ScriptingCommands: Executor {
 }
 
 impl<E: Executor> ScriptingCommands for E {}
+
+/// What runs of functions and scripts, and what there is of functions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FunctionStats {
+    /// The function that runs, if one does.
+    pub running: Option<RunningFunction>,
+    /// What there is, by engine.
+    pub engines: Vec<EngineStats>,
+}
+
+/// A function that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunningFunction {
+    /// Its name.
+    pub name: String,
+    /// The command that called it.
+    pub command: Vec<Bytes>,
+    /// For how long it has been running.
+    pub duration: Duration,
+}
+
+/// How many functions an engine has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EngineStats {
+    /// Its name, such as `LUA`.
+    pub engine: String,
+    /// The number of libraries.
+    pub libraries: u64,
+    /// The number of functions.
+    pub functions: u64,
+}
+
+impl<'a> FromValue<'a> for FunctionStats {
+    fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
+        let fields = Fields::new(value)?;
+        let engines = Fields::new(fields.field("engines")?)?;
+        let engine = |(name, counts): (&str, ValueRef<'a>)| {
+            let counts = Fields::new(counts)?;
+            Ok(EngineStats {
+                engine: name.to_owned(),
+                libraries: counts.parse("libraries_count")?,
+                functions: counts.parse("functions_count")?,
+            })
+        };
+        Ok(Self {
+            running: fields.parse("running_script")?,
+            engines: engines.iter().map(engine).collect::<Result<_, ValueError>>()?,
+        })
+    }
+}
+
+impl<'a> FromValue<'a> for RunningFunction {
+    fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
+        let fields = Fields::new(value)?;
+        Ok(Self {
+            name: fields.parse("name")?,
+            command: fields.parse("command")?,
+            duration: Duration::from_millis(fields.parse("duration_ms")?),
+        })
+    }
+}
 
 /// A library of functions.
 #[derive(Clone, Debug, PartialEq, Eq)]

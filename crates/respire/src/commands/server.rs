@@ -7,7 +7,11 @@ use std::{
 
 use respire_codec::{FromValue, ValueError, ValueRef};
 
-use super::{Executor, FromReply, TypedCommand, args::milliseconds, replies::seconds};
+use super::{
+    Executor, FromReply, TypedCommand,
+    args::milliseconds,
+    replies::{Fields, seconds},
+};
 use crate::command::{Args, Command, ToArg};
 
 /// Commands about the [server](https://valkey.io/commands/#server) and its
@@ -192,6 +196,11 @@ pub trait ServerCommands: Executor {
         self.run(Command::new("MEMORY").arg("PURGE").typed())
     }
 
+    /// `MEMORY STATS`: what the server's memory is used for.
+    fn memory_stats(self) -> Self::Answer<MemoryStats> {
+        self.run(Command::new("MEMORY").arg("STATS").typed())
+    }
+
     /// `MEMORY USAGE`: how many bytes a key takes, with its value, extrapolated from a number of samples, all if 0. O(samples)
     fn memory_usage(self, key: impl ToArg, samples: Option<u64>) -> Self::Answer<Option<u64>> {
         let samples = samples.map(|samples| ("SAMPLES", samples));
@@ -293,6 +302,47 @@ impl<'a> FromValue<'a> for Info {
         let lines = value.parse::<&str>()?.lines().filter(|line| !line.starts_with('#'));
         let fields = lines.filter_map(|line| line.split_once(':'));
         Ok(Self { fields: fields.map(|(name, value)| (name.into(), value.into())).collect() })
+    }
+}
+
+/// What a server's memory is used for, in bytes.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct MemoryStats {
+    /// The most that was allocated at a time.
+    pub peak_allocated: u64,
+    /// What is allocated now.
+    pub total_allocated: u64,
+    /// What was allocated when the server had started.
+    pub startup_allocated: u64,
+    /// All that is no data: buffers, tables and the like.
+    pub overhead: u64,
+    /// All that is data.
+    pub dataset: u64,
+    /// The share of the data in what was allocated since the start, in per cent.
+    pub dataset_percent: f64,
+    /// The number of keys.
+    pub keys: u64,
+    /// What a key takes on average.
+    pub bytes_per_key: u64,
+    /// How many times what is allocated the process takes.
+    pub fragmentation: f64,
+}
+
+impl<'a> FromValue<'a> for MemoryStats {
+    fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
+        let fields = Fields::new(value)?;
+        Ok(Self {
+            peak_allocated: fields.parse("peak.allocated")?,
+            total_allocated: fields.parse("total.allocated")?,
+            startup_allocated: fields.parse("startup.allocated")?,
+            overhead: fields.parse("overhead.total")?,
+            dataset: fields.parse("dataset.bytes")?,
+            dataset_percent: fields.parse("dataset.percentage")?,
+            keys: fields.parse("keys.count")?,
+            bytes_per_key: fields.parse("keys.bytes-per-key")?,
+            fragmentation: fields.parse("fragmentation")?,
+        })
     }
 }
 

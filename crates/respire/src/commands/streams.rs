@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use respire_codec::{FromValue, ValueError, ValueRef};
 
 use super::{
-    Executor, FromReply, Trim, TypedCommand,
+    Executor, FromReply, StreamDetails, Trim, TypedCommand,
     args::milliseconds,
     replies::{self, Fields, or_empty},
 };
@@ -181,6 +181,18 @@ pub trait StreamCommands: Executor {
     /// `XINFO STREAM`: what there is to know about a stream.
     fn xinfo_stream(self, key: impl ToArg) -> Self::Answer<StreamInfo> {
         self.run(Command::new("XINFO").arg("STREAM").arg(key).typed())
+    }
+
+    /// `XINFO STREAM … FULL`: a stream with its groups, and of entries the first `count` everywhere: 10 where nothing is said,
+    /// all of them if 0. O(what is told)
+    fn xinfo_stream_full<F: FromReply>(
+        self,
+        key: impl ToArg,
+        count: Option<u64>,
+    ) -> Self::Answer<StreamDetails<F>> {
+        let count = count.map(|count| ("COUNT", count));
+        let command = Command::new("XINFO").arg("STREAM").arg(key).arg("FULL");
+        self.run(command.optional(count).typed())
     }
 
     /// `XLEN`: the number of entries.
