@@ -29,6 +29,7 @@ pub(super) struct Wish<'a> {
 pub(super) enum Wanted {
     Any,
     New,
+    Life(u64),
     Just(Token),
 }
 
@@ -119,7 +120,10 @@ impl BitmapIndex {
         let registry = Arc::new(Registry::read(fields, before.as_deref()).ok_or_else(foreign)?);
         let mut state = self.state();
         for &(pod, id) in joined {
-            state.joined(pod, id);
+            // It may be over again already, which the next write finds out.
+            if let Some(life) = registry.number(id) {
+                state.joined(pod, id, life);
+            }
         }
         let generation = registry.generation;
         state.install(&registry, asked.ticket, &lost);
@@ -165,9 +169,10 @@ impl BitmapIndex {
     fn join_call(&self, registry: &Registry, wish: &Wish<'_>) -> respire::Command {
         let lease = self.options.lease.map(|lease| lease.as_millis().to_string());
         let wanted = match &wish.wanted {
-            Wanted::Any => b"".as_slice(),
-            Wanted::New => b"new",
-            Wanted::Just(id) => id.as_bytes(),
+            Wanted::Any => Vec::new(),
+            Wanted::New => b"new".to_vec(),
+            Wanted::Life(number) => format!("n{number}").into_bytes(),
+            Wanted::Just(id) => id.as_bytes().to_vec(),
         };
         call(&registry.scripts.join, 1)
             .arg(&self.names.registry()[..])
@@ -182,29 +187,48 @@ impl BitmapIndex {
             .args(wish.entries.iter().map(|entry| entry.to_field()))
     }
 
-    /// Ends the incarnation that this client is in, or the present one where it is in none.
-    pub(super) async fn end_incarnation(&self, pod: &str) -> Result<(), IndexError> {
-        let member = {
-            let mut state = self.state();
-            let member = state.member(pod);
-            state.forget(pod);
-            member
+    /// Ends the life of the pod that this client is in, or the present one where it is in none.
+    ///
+    /// Where the server has lost count of lives and others have written since, the client takes part in the present one from now on.
+    pub(super) async fn end_life(&self, pod: &str) -> Result<(), IndexError> {
+        let (member, known) = {
+            let state = self.state();
+            (state.member(pod), state.life_to_end(pod))
         };
-        let id = match member {
-            Some(Member::Joined { id, .. }) => Some(id),
-            // Somebody else has ended it. What the pod is in now is not ours to end.
-            Some(Member::Lost | Member::Retired) => None,
-            None => self.read_registry().await?.current(pod),
+        let life = match known {
+            Some(life) => Some(life),
+            None => {
+                let registry = self.read_registry().await?;
+                let present = registry.current(pod).and_then(|id| registry.number(id));
+                match member {
+                    // It has never written for the pod: it means whatever is there.
+                    None => present,
+                    Some(Member::Lost) => Some(present.unwrap_or(registry.ended(pod) + 1)),
+                    // It was told that others know more, and has caught up with them now.
+                    Some(_) => {
+                        let ended =
+                            present.map_or(registry.ended(pod), |life| life.saturating_sub(1));
+                        self.state().set_cleared(pod, ended);
+                        None
+                    }
+                }
+            }
         };
-        if let Some(id) = id {
-            self.retire(id).await?;
+        if let Some(life) = life {
+            let life_text = life.to_string();
+            self.retire(&[pod.as_bytes(), life_text.as_bytes()]).await?;
+            self.state().set_cleared(pod, life);
         }
         self.state().forget_resync(pod);
         Ok(())
     }
 
     /// Ends an incarnation, if it is there still.
-    pub(super) async fn retire(&self, id: Token) -> Result<(), IndexError> {
+    pub(super) async fn end_incarnation(&self, id: Token) -> Result<(), IndexError> {
+        self.retire(&[id.as_bytes()]).await
+    }
+
+    async fn retire(&self, what: &[&[u8]]) -> Result<(), IndexError> {
         let mut registry = self.registry().await?;
         for _ in 0..ATTEMPTS {
             let mut pipeline = Pipeline::new();
@@ -213,7 +237,7 @@ impl BitmapIndex {
                     .arg(&self.names.registry()[..])
                     .arg(registry.generation.as_bytes())
                     .arg(Token::random().as_bytes())
-                    .arg(id.as_bytes()),
+                    .args(what),
             );
             let asked = self.ask_for_registry(&mut pipeline);
             let replies = self.client.pipeline(pipeline).await.map_err(failed)?;

@@ -63,12 +63,12 @@ impl BitmapIndex {
             let mut open = distinct(engine_keys);
             for _ in 0..ATTEMPTS {
                 let groups = self.request_keys(&open).await?;
-                if groups.is_empty() {
+                open = self.evict_groups(groups, entries).await?;
+                if open.is_empty() {
                     break;
                 }
-                open = self.evict_groups(groups, entries).await?;
             }
-            if !open.is_empty() && !self.request_keys(&open).await?.is_empty() {
+            if !open.is_empty() {
                 return Err(IndexError::contended());
             }
         }

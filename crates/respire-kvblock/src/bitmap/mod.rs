@@ -291,10 +291,10 @@ impl Index for BitmapIndex {
         self.last_request_key(engine_key).await
     }
 
-    /// As everywhere, and in the same time whatever the pod holds. It ends the incarnation that this index is in; see
+    /// As everywhere, and in the same time whatever the pod holds. It ends the life of the pod that this index is in; see
     /// [`BitmapIndex`].
     async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError> {
-        self.end_incarnation(pod_identifier).await
+        self.end_life(pod_identifier).await
     }
 
     fn describe(&self) -> Cow<'_, str> {

@@ -51,6 +51,8 @@ impl fmt::Debug for Token {
 #[derive(Debug)]
 pub(super) struct Incarnation {
     pub(super) pod: Arc<str>,
+    /// Which life of the pod it is, counted from 1.
+    pub(super) number: u64,
     confirmed_in: Token,
     lapsed: bool,
     /// Whether it has a lease.
@@ -72,6 +74,8 @@ pub(super) struct Registry {
     pub(super) next: usize,
     incarnations: FastMap<Token, Incarnation>,
     current: FastMap<Box<str>, Token>,
+    /// For each pod the number of the last life that is over.
+    ended: FastMap<Box<str>, u64>,
     columns: FastMap<Token, Vec<(Arc<PodEntry>, u16)>>,
     /// The columns that are retired, and since when as the server wrote it.
     pub(super) retired: Vec<(u16, Vec<u8>)>,
@@ -93,6 +97,7 @@ pub(super) struct Registry {
 #[derive(Default)]
 struct Fields {
     record: Option<Vec<u8>>,
+    number: Option<u64>,
     lapsed: bool,
     leased: bool,
     writers: Vec<u8>,
@@ -106,7 +111,8 @@ impl Registry {
         let mut fixed: HashMap<&[u8], &[u8]> = HashMap::new();
         let mut incarnations: FastMap<Token, Fields> = FastMap::new();
         let mut columns: Vec<(u16, &[u8])> = Vec::new();
-        let (mut current, mut retired) = (FastMap::new(), Vec::new());
+        let (mut current, mut ended) = (FastMap::new(), FastMap::new());
+        let mut retired = Vec::new();
         let (pairs, []) = fields.as_chunks::<2>() else { return None };
         for [field, value] in pairs {
             let (kind, name) = field.split_first()?;
@@ -116,6 +122,13 @@ impl Registry {
                 }
                 (b'p', _) => {
                     current.insert(text(name)?.into(), Token::read(value)?);
+                }
+                (b'd', _) => {
+                    ended.insert(text(name)?.into(), number(value)?);
+                }
+                (b'n', _) => {
+                    incarnations.entry(Token::read(name)?).or_default().number =
+                        Some(number(value)?);
                 }
                 (b'c', _) => columns.push((number(name)?, value)),
                 (b'r', _) => retired.push((number(name)?, value.clone())),
@@ -152,6 +165,7 @@ impl Registry {
             next: number::<u32>(fixed("next")?)?.min(COLUMNS_MAX) as usize,
             incarnations: FastMap::new(),
             current,
+            ended,
             columns: FastMap::new(),
             retired,
             visible: Columns::default(),
@@ -174,6 +188,7 @@ impl Registry {
         let (confirmed_in, pod) = record.split_at_checked(16)?;
         let incarnation = Incarnation {
             pod: text(pod.strip_prefix(b" ")?)?.into(),
+            number: fields.number?,
             confirmed_in: Token::read(confirmed_in)?,
             lapsed: fields.lapsed,
             leased: fields.leased,
@@ -215,6 +230,16 @@ impl Registry {
     /// The incarnation that a pod is in.
     pub(super) fn current(&self, pod: &str) -> Option<Token> {
         self.current.get(pod).copied()
+    }
+
+    /// Which life of its pod an incarnation is.
+    pub(super) fn number(&self, id: Token) -> Option<u64> {
+        self.incarnations.get(&id).map(|found| found.number)
+    }
+
+    /// The number of the last life of a pod that is over; 0 before the first.
+    pub(super) fn ended(&self, pod: &str) -> u64 {
+        self.ended.get(pod).copied().unwrap_or(0)
     }
 
     /// Whether the incarnation is there and confirmed in this generation.

@@ -14,15 +14,20 @@ pub(super) enum Member {
     /// It writes to this incarnation.
     Joined {
         id: Token,
+        /// Which life of the pod it is.
+        life: u64,
         /// The number of the last write that was acknowledged.
         acknowledged: u64,
         /// What the server had at least of its writes when the generation began.
         base: u64,
     },
-    /// The incarnation was lost with the server's state. It may begin another one, and not join one: that knows more.
+    /// The incarnation was lost with the server's state, and no other writer is known. It may begin the pod's first life there, and not
+    /// join one: whoever has begun or ended one knows more.
     Lost,
-    /// The incarnation was ended by somebody else.
-    Retired,
+    /// The incarnation was ended by somebody else, who knows more. `None` where lives have been counted anew since.
+    Retired { life: Option<u64> },
+    /// It has come to the end of this life, and writes to the next one.
+    Cleared { life: u64 },
 }
 
 /// What stands for the order in which states were asked for.
@@ -70,8 +75,19 @@ impl State {
         self.members.iter().map(|(pod, &member)| (&**pod, member))
     }
 
-    pub(super) fn forget(&mut self, pod: &str) {
-        self.members.remove(pod);
+    /// The life of the pod that a client ends which clears it. `None` if it cannot know.
+    pub(super) fn life_to_end(&self, pod: &str) -> Option<u64> {
+        match self.members.get(pod)? {
+            Member::Joined { life, .. } => Some(*life),
+            Member::Cleared { life } => Some(life + 1),
+            Member::Retired { life } => *life,
+            Member::Lost => None,
+        }
+    }
+
+    /// The client has come to the end of this life of the pod.
+    pub(super) fn set_cleared(&mut self, pod: &str, life: u64) {
+        self.members.insert(pod.into(), Member::Cleared { life });
     }
 
     pub(super) fn forget_resync(&mut self, pod: &str) {
@@ -128,9 +144,22 @@ impl State {
 
     fn review_members(&mut self, registry: &Registry, changed: Option<&Registry>, lost: &[Token]) {
         let writer = self.writer;
+        let is_new_epoch = changed.is_some_and(|before| before.epoch != registry.epoch);
         for (pod, member) in &mut self.members {
-            let Member::Joined { id, base, .. } = member else { continue };
-            let id = *id;
+            let (id, life, base) = match member {
+                Member::Joined { id, life, base, .. } => (*id, *life, base),
+                Member::Retired { life } => {
+                    if is_new_epoch {
+                        *life = None;
+                    }
+                    continue;
+                }
+                Member::Cleared { .. } if is_new_epoch => {
+                    *member = Member::Lost;
+                    continue;
+                }
+                Member::Cleared { .. } | Member::Lost => continue,
+            };
             if registry.is_confirmed(id) && registry.last_write(id, writer).is_some() {
                 if changed.is_some() {
                     *base = registry.last_write(id, writer).unwrap_or_default();
@@ -138,14 +167,15 @@ impl State {
                 continue;
             }
             // With the server's state it was lost, unless somebody else may have ended it.
-            let is_lost = lost.contains(&id)
-                || changed.is_some_and(|before| {
-                    before.epoch != registry.epoch || before.is_alone(id, writer)
-                });
+            let is_lost =
+                lost.contains(&id) || changed.is_some_and(|before| before.is_alone(id, writer));
             let (then, reason) = if is_lost {
-                (Member::Lost, ResyncReason::IndexLost)
+                // Within an epoch lives are counted on.
+                let then = if is_new_epoch { Member::Lost } else { Member::Cleared { life } };
+                (then, ResyncReason::IndexLost)
             } else {
-                (Member::Retired, ResyncReason::Retired)
+                // A new epoch counts lives anew.
+                (Member::Retired { life: (!is_new_epoch).then_some(life) }, ResyncReason::Retired)
             };
             *member = then;
             self.resyncs.insert(Arc::from(&**pod), reason);
@@ -170,22 +200,26 @@ impl State {
     }
 
     /// This client has joined the incarnation.
-    pub(super) fn joined(&mut self, pod: &str, id: Token) {
+    pub(super) fn joined(&mut self, pod: &str, id: Token, life: u64) {
         match self.members.get(pod) {
             Some(Member::Joined { id: known, .. }) if *known == id => {}
             _ => {
-                let member = Member::Joined { id, acknowledged: 0, base: 0 };
+                let member = Member::Joined { id, life, acknowledged: 0, base: 0 };
                 self.members.insert(pod.into(), member);
             }
         }
     }
 
-    /// The pod's incarnation was begun anew by somebody who knows more than this client, which has lost its own.
+    /// What the client wanted of the pod is not to be had: somebody else has got further.
     pub(super) fn refused(&mut self, pod: &str) {
-        if let Some(member @ Member::Lost) = self.members.get_mut(pod) {
-            *member = Member::Retired;
-            self.resyncs.insert(pod.into(), ResyncReason::Retired);
-        }
+        let Some(member) = self.members.get_mut(pod) else { return };
+        *member = match member {
+            Member::Lost => Member::Retired { life: None },
+            Member::Cleared { life } => Member::Retired { life: Some(*life + 1) },
+            // That its incarnation is over shows in the registry.
+            Member::Joined { .. } | Member::Retired { .. } => return,
+        };
+        self.resyncs.insert(pod.into(), ResyncReason::Retired);
     }
 
     /// A write of this number was acknowledged that was made in `generation`. Whether it is lost all the same: the server has begun a
@@ -198,7 +232,7 @@ impl State {
         generation: Token,
     ) -> bool {
         let present = self.registry.as_ref().map(|registry| registry.generation);
-        let Some(Member::Joined { id, acknowledged, base }) = self.members.get_mut(pod) else {
+        let Some(Member::Joined { id, acknowledged, base, .. }) = self.members.get_mut(pod) else {
             return false;
         };
         if *id != written_to {
@@ -211,10 +245,10 @@ impl State {
 
     /// The incarnation has turned out to be incomplete.
     pub(super) fn lost(&mut self, pod: &str, lost: Token) {
-        if let Some(member) = self.members.get_mut(pod)
-            && matches!(member, Member::Joined { id, .. } if *id == lost)
+        if let Some(Member::Joined { id, life, .. }) = self.members.get(pod).copied()
+            && id == lost
         {
-            *member = Member::Lost;
+            self.set_cleared(pod, life);
             self.resyncs.insert(pod.into(), ResyncReason::IndexLost);
         }
     }

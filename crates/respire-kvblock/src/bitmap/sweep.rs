@@ -73,7 +73,7 @@ impl BitmapIndex {
             let state = self.state();
             let member = |pod: P| match state.member(pod.as_ref())? {
                 Member::Joined { id, .. } => Some(id),
-                Member::Lost | Member::Retired => None,
+                Member::Lost | Member::Retired { .. } | Member::Cleared { .. } => None,
             };
             pods.into_iter().filter_map(member).collect()
         };

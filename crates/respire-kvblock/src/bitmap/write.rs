@@ -117,8 +117,8 @@ impl BitmapIndex {
         for (pod, id) in &target.incarnations {
             let generation = target.registry.generation;
             if self.state().acknowledge(pod, *id, number, generation) {
-                self.retire(*id).await?;
                 self.state().lost(pod, *id);
+                self.end_incarnation(*id).await?;
             }
         }
         Ok(())
@@ -154,7 +154,9 @@ impl BitmapIndex {
         for entry in entries {
             let pod = entry.pod_identifier.as_str();
             let wanted = match (state.member(pod), purpose) {
-                (Some(Member::Retired), _) | (Some(Member::Lost), Purpose::Evict) => continue,
+                (Some(Member::Retired { .. }), _)
+                | (Some(Member::Lost | Member::Cleared { .. }), Purpose::Evict) => continue,
+                (Some(Member::Cleared { life }), Purpose::Add) => Wanted::Life(life + 1),
                 (Some(Member::Joined { id, .. }), _) => match registry.column(id, entry) {
                     Some(column) => {
                         target.insert(pod, id, column);

@@ -1,27 +1,40 @@
 -- Joins the incarnation of a pod, or begins one, and gives columns to entries that have none.
 --   ARGV: generation, a nonce that may be needed, writer, an incarnation that may be needed, the one that is wanted
---   ('' for any, 'new' for none that is there), the pod, the milliseconds of a lease or '', the most columns, entries.
+--   ('' for any, 'new' for one that is the first, 'n' and a number for the pod's life of that number), the pod, the milliseconds of a lease or '', the most columns, entries.
 -- The incarnation; '' if it is another than the wanted one; 0 in another generation; -1 without a free column.
 local gen, nonce, writer, fresh, wanted, pod = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if redis.call('HGET', registry, 'gen') ~= gen then return 0 end
 
 local is_changed = false
+local number = last_ended(pod) + 1
+if string.sub(wanted, 1, 1) == 'n' and wanted ~= 'new' then
+  -- That life is over already: the caller is behind.
+  if tonumber(string.sub(wanted, 2)) < number then return '' end
+  number = tonumber(string.sub(wanted, 2))
+end
+if wanted == 'new' and number > 1 then return '' end
 local id = redis.call('HGET', registry, 'p' .. pod)
 local record = id and redis.call('HGET', registry, 'i' .. id)
-if wanted == 'new' and record then return '' end
-if wanted ~= '' and wanted ~= 'new' and wanted ~= id then return '' end
 if record and string.sub(record, 1, 16) ~= gen then
   -- Its writer has not confirmed it, and now cannot any more.
   retire(id)
-  record, is_changed = false, true
-  if wanted ~= '' then
-    changed(nonce)
-    return ''
+  record = false
+  changed(nonce)
+  if number <= last_ended(pod) then
+    if string.sub(wanted, 1, 1) == 'n' and wanted ~= 'new' then return '' end
+    number = last_ended(pod) + 1
   end
 end
-if not record then
+if record then
+  local is_wanted = wanted == '' or wanted == id
+    or wanted == 'n' .. redis.call('HGET', registry, 'n' .. id)
+  if not is_wanted then return '' end
+elseif wanted == '' or string.sub(wanted, 1, 1) == 'n' then
   id, is_changed = fresh, true
-  redis.call('HSET', registry, 'p' .. pod, id, 'i' .. id, gen .. ' ' .. pod, 'k' .. id, '', 'j' .. id, '')
+  redis.call('HSET', registry, 'p' .. pod, id, 'i' .. id, gen .. ' ' .. pod, 'n' .. id,
+    decimal(number), 'k' .. id, '', 'j' .. id, '')
+else
+  return ''
 end
 
 local joined = redis.call('HGET', registry, 'j' .. id)

@@ -15,6 +15,15 @@ local function changed(nonce)
   redis.call('HINCRBY', registry, 'version', 1)
 end
 
+-- The number of the last life of a pod that is over.
+local function last_ended(pod)
+  return tonumber(redis.call('HGET', registry, 'd' .. pod) or '0')
+end
+
+local function ended(pod, number)
+  if tonumber(number) > last_ended(pod) then redis.call('HSET', registry, 'd' .. pod, number) end
+end
+
 -- Ends an incarnation: its columns mean nobody from now on.
 local function retire(id)
   local record = redis.call('HGET', registry, 'i' .. id)
@@ -26,7 +35,8 @@ local function retire(id)
   for writer in string.gmatch(redis.call('HGET', registry, 'j' .. id), string.rep('%x', 16)) do
     redis.call('HDEL', registry, 's' .. id .. writer)
   end
-  redis.call('HDEL', registry, 'i' .. id, 'k' .. id, 'j' .. id, 'l' .. id, 'x' .. id)
+  ended(pod, redis.call('HGET', registry, 'n' .. id))
+  redis.call('HDEL', registry, 'i' .. id, 'n' .. id, 'k' .. id, 'j' .. id, 'l' .. id, 'x' .. id)
   if redis.call('HGET', registry, 'p' .. pod) == id then
     redis.call('HDEL', registry, 'p' .. pod)
   end

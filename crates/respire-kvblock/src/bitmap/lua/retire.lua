@@ -1,11 +1,14 @@
--- Ends incarnations. ARGV: generation, nonce, incarnations. How many there were; -1 in another generation.
+-- Ends what a pod is in, up to a life of this number. ARGV: generation, nonce, pod, number; or an incarnation in place of
+-- both. How many there were; -1 in another generation.
 if redis.call('HGET', registry, 'gen') ~= ARGV[1] then return -1 end
-local count = 0
-for i = 3, #ARGV do
-  if redis.call('HEXISTS', registry, 'i' .. ARGV[i]) == 1 then
-    retire(ARGV[i])
-    count = count + 1
-  end
+local pod, number = ARGV[3], ARGV[4]
+local id = pod
+if number then
+  id = redis.call('HGET', registry, 'p' .. pod)
+  ended(pod, number)
+  if not id or tonumber(redis.call('HGET', registry, 'n' .. id)) > tonumber(number) then return 0 end
 end
-if count > 0 then changed(ARGV[2]) end
-return count
+if redis.call('HEXISTS', registry, 'i' .. id) == 0 then return 0 end
+retire(id)
+changed(ARGV[2])
+return 1

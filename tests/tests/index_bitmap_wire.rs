@@ -1,0 +1,374 @@
+//! What the bitmap layout leaves on a server, byte for byte, what it costs there, and in how many round trips.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers included")]
+
+use std::collections::BTreeMap;
+
+use respire::{Client, Command, commands::*};
+use respire_cli::local_server::Flavour;
+use respire_kvblock::{
+    BitmapIndex, BitmapOptions, BlockHash, Index, KeyType, LongestPrefixScorer, PodEntry, PodSet,
+    ServerIndex,
+};
+use respire_tests::{
+    index_suite::{gpu, hashes, holders, mapped},
+    servers::on_each_server,
+};
+
+const POD: &str = "10.0.0.1:8000";
+
+/// The entry of [`POD`] in the tier `gpu`, as llm-d writes it.
+const FIELD: &str = r#"{"PodIdentifier":"10.0.0.1:8000","DeviceTier":"gpu","Speculative":false,"HasGroup":false,"GroupIdx":0}"#;
+
+const REGISTRY: &str = "kvb:r";
+
+fn index(client: &Client) -> BitmapIndex {
+    BitmapIndex::new(client.clone(), BitmapOptions::default())
+}
+
+async fn registry(client: &Client) -> BTreeMap<String, Vec<u8>> {
+    let fields: Vec<Vec<u8>> = client
+        .query(
+            Command::new("EVAL").arg("return redis.call('HGETALL', KEYS[1])").arg(1).arg(REGISTRY),
+        )
+        .await
+        .unwrap();
+    let pairs = fields.chunks(2);
+    pairs.map(|pair| (String::from_utf8(pair[0].clone()).unwrap(), pair[1].clone())).collect()
+}
+
+/// The name of a block (`b`) or an engine key (`e`).
+async fn name(client: &Client, kind: u8, hash: u64) -> Vec<u8> {
+    let epoch = registry(client).await["epoch"].clone();
+    [b"kvb:".as_slice(), &[kind], &epoch, &hash.to_be_bytes()].concat()
+}
+
+async fn value(client: &Client, kind: u8, hash: u64) -> Option<Vec<u8>> {
+    let name = name(client, kind, hash).await;
+    client.query(Command::new("GET").arg(name)).await.unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+fn is_token(bytes: &[u8]) -> bool {
+    bytes.len() == 16 && bytes.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[tokio::test]
+async fn an_event_leaves_a_registry_a_block_and_a_mapping() {
+    on_each_server(async |client, _| {
+        let index = index(&client);
+        index.add(Some(&hashes([7])), &hashes([258]), &[gpu(POD)]).await.unwrap();
+        // A bitmap of the one column that there is takes less than a list.
+        assert_eq!(value(&client, b'b', 258).await.unwrap(), [0, 0x80]);
+        assert_eq!(value(&client, b'e', 7).await.unwrap(), [0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(client.query::<i64>(Command::new("DBSIZE")).await.unwrap(), 3);
+
+        let fields = registry(&client).await;
+        let id = &fields["p10.0.0.1:8000"];
+        let (generation, writer) = (&fields["gen"], &fields[&format!("j{}", text(id))]);
+        for token in [id, generation, writer, &fields["nonce"]] {
+            assert!(is_token(token), "{token:?}");
+        }
+        let id = text(id);
+        let own = [
+            (format!("i{id}"), format!("{} {POD}", text(generation))),
+            (format!("k{id}"), "0,".to_owned()),
+            (format!("n{id}"), "1".to_owned()),
+            (format!("s{id}{}", text(writer)), "1".to_owned()),
+            ("c0".to_owned(), format!("{id} {FIELD}")),
+            ("next".to_owned(), "1".to_owned()),
+            ("free".to_owned(), String::new()),
+            ("version".to_owned(), "2".to_owned()),
+        ];
+        for (field, value) in own {
+            assert_eq!(text(&fields[&field]), value, "{field}");
+        }
+        assert_eq!(fields["epoch"].len(), 6);
+        let run_id: String =
+            client.query::<String>(Command::new("INFO").arg("server")).await.unwrap();
+        let run_id =
+            run_id.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap().to_owned();
+        assert_eq!(text(&fields["server"]), format!("{run_id} 0"));
+        assert_eq!(fields.len(), 14);
+
+        // What is cleared leaves its columns retired.
+        index.clear(POD).await.unwrap();
+        let fields = registry(&client).await;
+        let names: Vec<_> = fields.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            ["d10.0.0.1:8000", "epoch", "free", "gen", "next", "nonce", "r0", "server", "version"]
+        );
+        assert_eq!(text(&fields["d10.0.0.1:8000"]), "1");
+        assert!(text(&fields["r0"]).parse::<u64>().unwrap() > 1_600_000_000_000);
+    })
+    .await;
+}
+
+/// Pods with one block each, so that the n-th has column n.
+async fn with_pods(index: &BitmapIndex, pods: u64) -> Vec<PodEntry> {
+    let entries: Vec<_> = (0..pods).map(|number| gpu(&format!("10.0.0.{number}:8000"))).collect();
+    for (entry, key) in entries.iter().zip(1000..) {
+        index.add(None, &[BlockHash(key)], std::slice::from_ref(entry)).await.unwrap();
+    }
+    entries
+}
+
+#[tokio::test]
+async fn a_block_is_a_list_while_that_is_shorter_and_else_a_bitmap() {
+    on_each_server(async |client, _| {
+        let index = index(&client);
+        let pods = with_pods(&index, 128).await;
+        let block = hashes([7]);
+        for number in (0..8).rev() {
+            index.add(None, &block, &pods[number..=number]).await.unwrap();
+        }
+        let list: Vec<u8> = (0..8).rev().flat_map(|column| [0, column]).collect();
+        assert_eq!(value(&client, b'b', 7).await.unwrap(), [[1].as_slice(), &list].concat());
+        index.add(None, &block, &pods[8..10]).await.unwrap();
+        assert_eq!(value(&client, b'b', 7).await.unwrap(), [0, 0xff, 0xc0]);
+        index.add(None, &block, &pods[127..]).await.unwrap();
+        let mut bitmap = vec![0, 0xff, 0xc0];
+        bitmap.resize(17, 0);
+        bitmap[16] = 1;
+        assert_eq!(value(&client, b'b', 7).await.unwrap(), bitmap);
+        assert_eq!(holders(&index, 7).await.len(), 11);
+        // Zeros at the end go, and with the last bit the key.
+        index.evict(&block, KeyType::Request, &pods[1..]).await.unwrap();
+        assert_eq!(value(&client, b'b', 7).await.unwrap(), [0, 0x80]);
+        index.evict(&block, KeyType::Request, &pods[..1]).await.unwrap();
+        assert_eq!(value(&client, b'b', 7).await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_bitmap_is_changed_in_place_and_becomes_a_list_again() {
+    on_each_server(async |client, _| {
+        let index = index(&client);
+        let entries: Vec<_> = (0..2500).map(|group| gpu(POD).with_group(group)).collect();
+        let (engine, block) = (hashes([1]), hashes([7]));
+        index.add(Some(&engine), &block, &entries).await.unwrap();
+        // The columns were given out in order: 312 bytes of ones, and half a byte.
+        let bitmap = [[0].as_slice(), &[0xff; 312], &[0xf0]].concat();
+        assert_eq!(value(&client, b'b', 7).await.unwrap(), bitmap);
+        assert_eq!(holders(&index, 7).await.len(), 2500);
+        index.evict(&engine, KeyType::Engine, &entries[100..]).await.unwrap();
+        assert_eq!(holders(&index, 7).await, entries[..100]);
+        assert_eq!(mapped(&index, 1).await, Some(7));
+        index.evict(&engine, KeyType::Engine, &entries[1..100]).await.unwrap();
+        assert_eq!(value(&client, b'b', 7).await.unwrap(), [1, 0, 0]);
+        assert_eq!(mapped(&index, 1).await, Some(7));
+        index.evict(&engine, KeyType::Engine, &entries[..1]).await.unwrap();
+        assert_eq!(value(&client, b'b', 7).await, None);
+        assert_eq!(mapped(&index, 1).await, None);
+    })
+    .await;
+}
+
+async fn calls(client: &Client, command: &str) -> u64 {
+    let stats: String = client.query(Command::new("INFO").arg("commandstats")).await.unwrap();
+    let prefix = format!("cmdstat_{command}:calls=");
+    let calls = stats.lines().find_map(|line| line.strip_prefix(&prefix));
+    calls.map_or(0, |rest| rest.split(',').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn an_event_is_one_script_and_an_engine_key_of_others_one_question_more() {
+    on_each_server(async |client, _| {
+        let (index, other) = (index(&client), index(&client));
+        let (engine, request) = (hashes(100..164), hashes(200..264));
+        let pod = [gpu(POD)];
+        index.add(Some(&engine[..1]), &request[..1], &pod).await.unwrap();
+        let counts = async || (calls(&client, "evalsha").await, calls(&client, "mget").await);
+        let before = counts().await;
+        index.add(Some(&engine), &request, &pod).await.unwrap();
+        assert_eq!(counts().await, (before.0 + 1, before.1));
+        index.evict(&engine[..32], KeyType::Engine, &pod).await.unwrap();
+        assert_eq!(counts().await, (before.0 + 2, before.1));
+        let found = index.lookup(&request[32..], &PodSet::all()).await.unwrap();
+        assert_eq!(found.len(), 32);
+        assert_eq!(counts().await, (before.0 + 3, before.1 + 1));
+        // Another client has to join, and to ask.
+        other.evict(&engine[32..33], KeyType::Engine, &pod).await.unwrap();
+        let before = counts().await;
+        other.evict(&engine[33..], KeyType::Engine, &pod).await.unwrap();
+        assert_eq!(counts().await, (before.0 + 2, before.1 + 1));
+        assert!(index.lookup(&request[63..], &PodSet::all()).await.unwrap().is_empty());
+        assert!(value(&client, b'e', 163).await.is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn prefixes_are_the_scores_of_a_lookup() {
+    on_each_server(async |client, _| {
+        let index = index(&client);
+        let keys = hashes(0..3000);
+        for (pod, tier, held) in [
+            ("a", "gpu", 3000),
+            ("b", "cpu", 2500),
+            ("b", "gpu", 100),
+            ("c", "disk", 1),
+            ("d", "gpu", 300),
+        ] {
+            index.add(None, &keys[..held], &[PodEntry::new(pod, tier)]).await.unwrap();
+        }
+        index.evict(&keys[200..201], KeyType::Request, &[gpu("d")]).await.unwrap();
+        index.add(None, &keys[1..], &[gpu("late")]).await.unwrap();
+        let scorer = LongestPrefixScorer::new([("gpu", 1.0), ("cpu", 0.7), ("disk", -1.0)]);
+        for pods in
+            [PodSet::all(), ["b", "d"].into_iter().collect(), ["nobody"].into_iter().collect()]
+        {
+            let found = index.lookup(&keys, &pods).await.unwrap();
+            let (scores, lengths) = (scorer.score(&keys, &found), found.prefix_lengths());
+            let prefixes = index.prefixes(&keys, &pods, &scorer).await.unwrap();
+            assert_eq!(prefixes.len(), scores.len(), "{pods:?}");
+            for prefix in prefixes {
+                assert_eq!(prefix.blocks, lengths[&*prefix.pod], "{}", prefix.pod);
+                assert_eq!(prefix.score, scores[&*prefix.pod], "{}", prefix.pod);
+            }
+        }
+    })
+    .await;
+}
+
+/// With its mapping 1,848 bytes against 176 on Valkey, and against 192 on Redis.
+#[tokio::test]
+async fn ten_holders_of_128_columns_take_a_tenth_of_the_memory() {
+    on_each_server(async |client, flavour| {
+        let usage = async |name: Vec<u8>| -> u64 {
+            client.query(Command::new("MEMORY").arg("USAGE").arg(name)).await.unwrap()
+        };
+        let bitmaps = index(&client);
+        let pods = with_pods(&bitmaps, 128).await;
+        bitmaps.add(Some(&hashes([1])), &hashes([7]), &pods[118..]).await.unwrap();
+        let ours = usage(name(&client, b'b', 7).await).await;
+        let our_mapping = usage(name(&client, b'e', 1).await).await;
+        let fields = ServerIndex::new(client.clone());
+        let (engine, request) = (hashes([u64::MAX - 1]), hashes([u64::MAX]));
+        fields.add(Some(&engine), &request, &pods[118..]).await.unwrap();
+        let theirs = usage(request[0].to_string().into_bytes()).await;
+        let their_mapping = usage(format!("engine:{}", engine[0]).into_bytes()).await;
+        assert!(theirs >= 16 * ours, "{theirs} against {ours}");
+        let (all, of) = (ours + our_mapping, theirs + their_mapping);
+        match flavour {
+            Flavour::Valkey => assert!(of >= 10 * all, "{of} against {all}"),
+            Flavour::Redis => assert!(of >= 9 * all, "{of} against {all}"),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_others_have_stored_is_left_alone() {
+    on_each_server(async |client, _| {
+        let index = index(&client);
+        index.add(Some(&hashes([1, 2])), &hashes([11, 12]), &[gpu(POD)]).await.unwrap();
+        let foreign = name(&client, b'b', 13).await;
+        client.query::<i64>(Command::new("HSET").arg(&foreign).arg("a").arg("b")).await.unwrap();
+        assert_eq!(index.lookup(&hashes([11, 13]), &PodSet::all()).await.unwrap().len(), 1);
+        let refused =
+            index.add(Some(&hashes([4, 3])), &hashes([14, 13]), &[gpu(POD)]).await.unwrap_err();
+        assert!(refused.is_foreign_data(), "{refused:?}");
+        assert!(refused.to_string().contains("kvb:b"), "{refused}");
+        // Nothing of the call was carried out.
+        assert_eq!(holders(&index, 14).await, []);
+        assert_eq!(mapped(&index, 4).await, None);
+        index.evict(&hashes([13, 11]), KeyType::Request, &[gpu(POD)]).await.unwrap();
+        assert_eq!(
+            client.query::<String>(Command::new("TYPE").arg(&foreign)).await.unwrap(),
+            "hash"
+        );
+        // A text under a block's name names nobody, and is not written over either.
+        let text_key = name(&client, b'b', 15).await;
+        client.set(&text_key, "some text").await.unwrap();
+        assert_eq!(holders(&index, 15).await, []);
+        assert!(index.add(None, &hashes([15]), &[gpu(POD)]).await.unwrap_err().is_foreign_data());
+        // The registry's own name.
+        let other =
+            BitmapIndex::new(client.clone(), BitmapOptions::default().with_key_prefix("x:"));
+        client.set("x:r", "mine").await.unwrap();
+        assert!(other.lookup(&hashes([1]), &PodSet::all()).await.is_err());
+        assert!(other.add(None, &hashes([1]), &[gpu(POD)]).await.is_err());
+        assert_eq!(client.get::<String>("x:r").await.unwrap().unwrap(), "mine");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn indexes_with_different_prefixes_share_a_database() {
+    on_each_server(async |client, _| {
+        let with_prefix = |prefix: &str| {
+            let options = BitmapOptions::default()
+                .with_key_prefix(prefix)
+                .with_quarantine(std::time::Duration::ZERO);
+            BitmapIndex::new(client.clone(), options)
+        };
+        let (a, b) = (with_prefix("a*[x]:"), with_prefix("a*[x]:b"));
+        a.add(Some(&hashes([1])), &hashes([11]), &[gpu("in a")]).await.unwrap();
+        b.add(Some(&hashes([1])), &hashes([11]), &[gpu("in b")]).await.unwrap();
+        assert_eq!(holders(&a, 11).await, [gpu("in a")]);
+        assert_eq!(holders(&b, 11).await, [gpu("in b")]);
+        b.clear("in b").await.unwrap();
+        for index in [&a, &b] {
+            while !index.sweep(1).await.unwrap().is_done {}
+        }
+        assert_eq!(holders(&a, 11).await, [gpu("in a")]);
+        assert_eq!(mapped(&a, 1).await, Some(11));
+        assert_eq!(mapped(&b, 1).await, None);
+        // llm-d's own clear passes over names that begin with `engine:`; a registry, a block and a mapping of a, a
+        // registry of b.
+        assert_eq!(client.query::<i64>(Command::new("DBSIZE")).await.unwrap(), 4);
+    })
+    .await;
+}
+
+/// Number, time, duration, arguments, client and its name.
+type LoggedCommand = (i64, i64, i64, Vec<Vec<u8>>, Vec<u8>, Vec<u8>);
+
+#[tokio::test]
+async fn a_write_that_comes_late_is_not_carried_out() {
+    on_each_server(async |client, _| {
+        let index = index(&client);
+        let pod = [gpu(POD)];
+        index.add(None, &hashes([10]), &pod).await.unwrap();
+        // The server writes down the commands that it carries out.
+        for (setting, value) in [("slowlog-log-slower-than", "0"), ("slowlog-max-len", "100")] {
+            let set = Command::new("CONFIG").arg("SET").arg(setting).arg(value);
+            client.query::<String>(set).await.unwrap();
+        }
+        index.add(None, &hashes([11]), &pod).await.unwrap();
+        let log: Vec<LoggedCommand> =
+            client.query(Command::new("SLOWLOG").arg("GET").arg(10)).await.unwrap();
+        let add =
+            log.iter().map(|entry| &entry.3).find(|args| args[0] == b"EVALSHA").unwrap().clone();
+        let off = Command::new("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(-1);
+        client.query::<String>(off).await.unwrap();
+        let late =
+            async || -> i64 { client.query(Command::new(&add[0]).args(&add[1..])).await.unwrap() };
+
+        // The same write again, and behind a later one.
+        assert_eq!(late().await, -1);
+        index.evict(&hashes([11]), KeyType::Request, &pod).await.unwrap();
+        assert_eq!(late().await, -1);
+        assert_eq!(holders(&index, 11).await, []);
+        // In another life of the pod.
+        index.clear(POD).await.unwrap();
+        assert_eq!(late().await, 0);
+        index.add(None, &hashes([12]), &pod).await.unwrap();
+        assert_eq!(late().await, 0);
+        assert_eq!(holders(&index, 11).await, []);
+        // In another epoch.
+        client.query::<String>(Command::new("FLUSHALL")).await.unwrap();
+        assert_eq!(late().await, 0);
+        index.add(None, &hashes([12]), &pod).await.unwrap();
+        assert_eq!(late().await, 0);
+        assert_eq!(holders(&index, 11).await, []);
+        assert_eq!(holders(&index, 12).await, pod);
+    })
+    .await;
+}
