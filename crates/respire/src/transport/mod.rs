@@ -24,7 +24,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 mod connector;
@@ -185,6 +185,10 @@ impl Taken {
     }
 }
 
+/// Asked for by one call at most. A socket is the caller's alone while it copies, and tells the peer of the room that this
+/// made only afterwards: one long call for a large value makes its sender wait.
+const RECEIVE_BYTES_MAX: usize = 64 * 1024;
+
 /// A byte stream of tokio's as half a [`Transport`], or as both.
 #[derive(Debug)]
 pub struct ByteStream<S>(pub S);
@@ -195,10 +199,12 @@ impl<S: AsyncRead + Unpin + Send + 'static> ReceiveHalf for ByteStream<S> {
         cx: &mut Context<'_>,
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<Received<'a>>> {
-        tokio_util::io::poll_read_buf(Pin::new(&mut self.0), cx, buffer).map_ok(|count| match count
-        {
-            0 => Received::End,
-            count => Received::Filled(count),
+        let mut room = buffer.limit(RECEIVE_BYTES_MAX);
+        tokio_util::io::poll_read_buf(Pin::new(&mut self.0), cx, &mut room).map_ok(|count| {
+            match count {
+                0 => Received::End,
+                count => Received::Filled(count),
+            }
         })
     }
 }
