@@ -208,6 +208,9 @@ impl Driver<'_> {
         for _ in 0..ROUNDS_A_TURN {
             // Both directions have their turn, whatever the other one came to. Receiving comes first: a request that
             // is not sent because the end was noticed in time may be sent again elsewhere.
+            // What had gathered by now is not held back for those who are woken in this round: while their requests come,
+            // the server works on it.
+            let others_come = self.connection.state().returning > 0;
             let receives = self.receives(cx);
             let mut busy = false;
             if receives {
@@ -217,7 +220,6 @@ impl Driver<'_> {
                     Received::End(error) => return Poll::Ready(self.connection.end(error)),
                 }
             }
-            let others_come = self.connection.state().returning > 0;
             let sent = match others_come {
                 true => Sent::Nothing,
                 false => self.wire.send(cx, self.connection),
