@@ -12,7 +12,8 @@ use crate::{config::Address, reply::ServerError};
 /// Neither shows credentials or arguments.
 #[derive(Clone)]
 pub struct Error {
-    kind: Kind,
+    /// Boxed, so that the results of requests that succeed are no larger than what they hold.
+    kind: Box<Kind>,
     sent: SendState,
 }
 
@@ -124,38 +125,42 @@ pub enum Fault {
 }
 
 impl Error {
+    fn of(kind: Kind, sent: SendState) -> Self {
+        Self { kind: Box::new(kind), sent }
+    }
+
     pub(crate) fn config(reason: String) -> Self {
-        Self { kind: Kind::Config(reason), sent: SendState::NotSent }
+        Self::of(Kind::Config(reason), SendState::NotSent)
     }
 
     pub(crate) fn usage(reason: String) -> Self {
-        Self { kind: Kind::Usage(reason), sent: SendState::NotSent }
+        Self::of(Kind::Usage(reason), SendState::NotSent)
     }
 
     pub(crate) fn connect(address: Address, cause: ConnectFailure) -> Self {
         let kind = Kind::Connect { address, cause: Arc::new(cause) };
-        Self { kind, sent: SendState::NotSent }
+        Self::of(kind, SendState::NotSent)
     }
 
     pub(crate) fn timeout(while_doing: &'static str, sent: SendState) -> Self {
-        Self { kind: Kind::Timeout { doing: while_doing, cause: None }, sent }
+        Self::of(Kind::Timeout { doing: while_doing, cause: None }, sent)
     }
 
     pub(crate) fn full() -> Self {
-        Self { kind: Kind::Full, sent: SendState::NotSent }
+        Self::of(Kind::Full, SendState::NotSent)
     }
 
     pub(crate) fn conflict() -> Self {
-        Self { kind: Kind::Conflict, sent: SendState::Answered }
+        Self::of(Kind::Conflict, SendState::Answered)
     }
 
     pub(crate) fn aborted(command: usize, source: ServerError) -> Self {
-        Self { kind: Kind::Aborted { command, source }, sent: SendState::Answered }
+        Self::of(Kind::Aborted { command, source }, SendState::Answered)
     }
 
     pub(crate) fn closed(reason: &'static str) -> Self {
         let kind = Kind::Closed { reason, by_us: false, source: None };
-        Self { kind, sent: SendState::MaybeSent }
+        Self::of(kind, SendState::MaybeSent)
     }
 
     pub(crate) fn closed_by_us() -> Self {
@@ -164,7 +169,7 @@ impl Error {
 
     pub(crate) fn closed_on_our_side(reason: &'static str) -> Self {
         let kind = Kind::Closed { reason, by_us: true, source: None };
-        Self { kind, sent: SendState::MaybeSent }
+        Self::of(kind, SendState::MaybeSent)
     }
 
     pub(crate) fn closed_by(
@@ -172,28 +177,28 @@ impl Error {
         source: impl StdError + Send + Sync + 'static,
     ) -> Self {
         let kind = Kind::Closed { reason, by_us: false, source: Some(Arc::new(source)) };
-        Self { kind, sent: SendState::MaybeSent }
+        Self::of(kind, SendState::MaybeSent)
     }
 
     pub(crate) fn protocol(reason: &'static str, source: Option<DecodeError>) -> Self {
-        Self { kind: Kind::Protocol { reason, source }, sent: SendState::MaybeSent }
+        Self::of(Kind::Protocol { reason, source }, SendState::MaybeSent)
     }
 
     pub(crate) fn server(error: ServerError) -> Self {
-        Self { kind: Kind::Server(error), sent: SendState::Answered }
+        Self::of(Kind::Server(error), SendState::Answered)
     }
 
     pub(crate) fn value(error: ValueError) -> Self {
-        Self { kind: Kind::Value(error), sent: SendState::Answered }
+        Self::of(Kind::Value(error), SendState::Answered)
     }
 
     /// The same error, where it is that the deadline passed, with what came in between.
     pub(crate) fn because(self, cause: Self) -> Self {
-        match self.kind {
+        match *self.kind {
             Kind::Timeout { doing, .. } => {
-                Self { kind: Kind::Timeout { doing, cause: Some(Arc::new(cause)) }, ..self }
+                Self::of(Kind::Timeout { doing, cause: Some(Arc::new(cause)) }, self.sent)
             }
-            kind => Self { kind, ..self },
+            _ => self,
         }
     }
 
@@ -204,7 +209,7 @@ impl Error {
 
     /// Whether the deadline passed: of a request, or of an attempt to connect.
     pub fn is_timeout(&self) -> bool {
-        match &self.kind {
+        match &*self.kind {
             Kind::Timeout { .. } => true,
             Kind::Connect { cause, .. } => matches!(**cause, ConnectFailure::Timeout(_)),
             _ => false,
@@ -214,18 +219,18 @@ impl Error {
     /// Whether the request was rejected because as much is under way as may be; see
     /// [`WhenFull::Reject`](crate::WhenFull::Reject).
     pub fn is_full(&self) -> bool {
-        matches!(self.kind, Kind::Full)
+        matches!(*self.kind, Kind::Full)
     }
 
     /// Whether a transaction was not carried out, because others changed its keys until the deadline.
     pub fn is_conflict(&self) -> bool {
-        matches!(self.kind, Kind::Conflict)
+        matches!(*self.kind, Kind::Conflict)
     }
 
     /// Which command of a transaction or an atomic pipeline the server refused, the first being 0, so that it carried out
     /// none of them; [`server_error`](Self::server_error) is what it said to that command.
     pub fn aborted_command(&self) -> Option<usize> {
-        match self.kind {
+        match *self.kind {
             Kind::Aborted { command, .. } => Some(command),
             _ => None,
         }
@@ -233,17 +238,17 @@ impl Error {
 
     /// Whether the connection ended before the answer was there.
     pub fn is_closed(&self) -> bool {
-        matches!(self.kind, Kind::Closed { .. })
+        matches!(*self.kind, Kind::Closed { .. })
     }
 
     /// Whether no connection could be established.
     pub fn is_connect(&self) -> bool {
-        matches!(self.kind, Kind::Connect { .. })
+        matches!(*self.kind, Kind::Connect { .. })
     }
 
     /// Whether the server sent something that is not RESP, or an answer that nobody asked for.
     pub fn is_protocol(&self) -> bool {
-        match &self.kind {
+        match &*self.kind {
             Kind::Protocol { .. } => true,
             Kind::Connect { cause, .. } => matches!(**cause, ConnectFailure::Protocol(_)),
             _ => false,
@@ -252,7 +257,7 @@ impl Error {
 
     /// The server's error, where it answered with one: to a request, or to the handshake.
     pub fn server_error(&self) -> Option<&ServerError> {
-        match &self.kind {
+        match &*self.kind {
             Kind::Server(error) | Kind::Aborted { source: error, .. } => Some(error),
             Kind::Connect { cause, .. } => match &**cause {
                 ConnectFailure::Refused { source, .. } => Some(source),
@@ -265,13 +270,13 @@ impl Error {
 
     /// Whether a connection that had been there was found to be lost.
     pub(crate) fn is_lost(&self) -> bool {
-        matches!(self.kind, Kind::Closed { .. } | Kind::Protocol { .. })
+        matches!(*self.kind, Kind::Closed { .. } | Kind::Protocol { .. })
     }
 
     /// Whether no connection could be established and another attempt may fare better: the server was not there, or not
     /// able to serve, and has not refused the client as such.
     pub(crate) fn is_down(&self) -> bool {
-        match &self.kind {
+        match &*self.kind {
             Kind::Connect { cause, .. } => match &**cause {
                 cause if cause.is_settings() => false,
                 #[cfg(feature = "tls")]
@@ -288,7 +293,7 @@ impl Error {
 
     /// Whether the settings cannot be used.
     pub fn is_config(&self) -> bool {
-        match &self.kind {
+        match &*self.kind {
             Kind::Config(_) => true,
             Kind::Connect { cause, .. } => cause.is_settings(),
             _ => false,
@@ -297,12 +302,12 @@ impl Error {
 
     /// Whether the caller asked for what the client does not do, so that nothing was sent.
     pub fn is_usage(&self) -> bool {
-        matches!(self.kind, Kind::Usage(_))
+        matches!(*self.kind, Kind::Usage(_))
     }
 
     /// Whether the reply is of another type than the one that was asked for.
     pub fn is_value(&self) -> bool {
-        matches!(self.kind, Kind::Value(_))
+        matches!(*self.kind, Kind::Value(_))
     }
 
     /// Whether the request may have reached the server.
@@ -312,7 +317,7 @@ impl Error {
 
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
-        match &self.kind {
+        match &*self.kind {
             Kind::Config(_)
             | Kind::Usage(_)
             | Kind::Full
@@ -326,7 +331,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
+        match &*self.kind {
             Kind::Config(reason) => write!(f, "bad configuration: {reason}"),
             Kind::Usage(reason) => f.write_str(reason),
             Kind::Connect { address, .. } => write!(f, "cannot connect to {address}"),
@@ -365,7 +370,7 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.kind {
+        match &*self.kind {
             Kind::Connect { cause, .. } => Some(&**cause),
             Kind::Closed { source, .. } => source.as_ref().map(|source| &**source as _),
             Kind::Protocol { source, .. } => source.as_ref().map(|source| source as _),

@@ -178,12 +178,11 @@ impl Replies {
 enum Place {
     Waiting {
         ticket: u64,
-        packet: Packet,
+        /// Boxed, because few requests wait and all would be larger by it.
+        packet: Box<Packet>,
     },
     /// In the order; the first byte's position in the stream.
-    InFlight {
-        start: u64,
-    },
+    InFlight { start: u64 },
     /// Neither: it was answered, or never will be.
     Left,
 }
@@ -334,7 +333,7 @@ impl Session {
             self.enter(packet, sample)
         } else {
             self.next_ticket += 1;
-            Place::Waiting { ticket: self.next_ticket, packet: packet.clone() }
+            Place::Waiting { ticket: self.next_ticket, packet: Box::new(packet.clone()) }
         };
         let key = self.requests.insert(Request {
             place,
@@ -375,16 +374,14 @@ impl Session {
         waker: &Waker,
     ) -> Poll<Result<Replies, Error>> {
         let request = &mut self.requests[id.0];
-        if let Some(outcome) = &request.outcome {
-            let outcome = outcome.clone().map(|()| request.replies.take());
+        if let Some(outcome) = request.outcome.take() {
+            let outcome = outcome.map(|()| request.replies.take());
             if outcome.is_ok() {
+                let last = std::mem::replace(&mut self.finished, request.sample.take());
                 // Where nobody wanted to know of the last one.
-                if let Some(sample) = self.finished.take() {
-                    self.recorder.dropped(sample);
-                }
-                self.finished = self.requests[id.0].sample.take();
+                last.into_iter().for_each(|last| self.recorder.dropped(last));
             }
-            self.forget(id.0);
+            self.let_go(id.0);
             return Poll::Ready(outcome);
         }
         match &mut request.waker {
@@ -412,6 +409,12 @@ impl Session {
             self.unsettled -= 1;
             self.recorder.stats.abandoned += 1;
         }
+        self.let_go(key);
+    }
+
+    /// The request's outcome is nobody's any more.
+    fn let_go(&mut self, key: usize) {
+        let request = &mut self.requests[key];
         if let Some(sample) = request.sample.take() {
             self.recorder.dropped(sample);
         }
