@@ -140,8 +140,12 @@ impl Command {
     /// Which connections may carry it.
     pub(crate) fn placement(&self) -> Placement {
         let view = self.view();
+        let info = view.info();
+        if info.is_none_or(CommandInfo::is_plain) {
+            return Placement::Shared;
+        }
         let mut transaction = Transaction::default();
-        let placement = transaction.place(view.info(), view.args());
+        let placement = transaction.place(info, view.args());
         placement.and(transaction.place_end())
     }
 

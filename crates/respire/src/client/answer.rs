@@ -1,19 +1,17 @@
 //! The future of a typed reply.
 
 use std::{
-    fmt, mem,
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use respire_codec::{ValueError, ValueRef};
 
-use super::{Client, answered, lane::Lane};
+use super::{Client, answered, request::Request};
 use crate::{
-    command::{Command, Packet, Placement},
+    command::Command,
     commands::{Executor, TypedCommand},
-    connection::Pending,
     error::Error,
     reply::Reply,
     session::Replies,
@@ -29,16 +27,8 @@ use crate::{
 /// As all futures of a [`Client`].
 #[must_use = "nothing is sent before it is awaited"]
 pub struct Answer<'a, T> {
-    client: &'a Client,
-    state: State<'a>,
+    request: Request<'a>,
     decode: for<'r> fn(ValueRef<'r>) -> Result<T, ValueError>,
-}
-
-enum State<'a> {
-    Unsent(Command),
-    Sent { packet: Packet, deadline: Option<Instant>, lane: Lane, pending: Pending },
-    Other(Pin<Box<dyn Future<Output = Result<Reply, Error>> + Send + 'a>>),
-    Done,
 }
 
 impl<'a> Executor for &'a Client {
@@ -46,7 +36,7 @@ impl<'a> Executor for &'a Client {
 
     fn run<T>(self, command: TypedCommand<T>) -> Answer<'a, T> {
         let (command, decode) = command.into_parts();
-        Answer { client: self, state: State::Unsent(command), decode }
+        Answer { request: self.request(command), decode }
     }
 }
 
@@ -62,57 +52,28 @@ impl<T> Future for Answer<'_, T> {
     type Output = Result<T, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            let outcome = match &mut self.state {
-                State::Sent { pending, .. } => {
-                    ready!(Pin::new(pending).poll(cx)).and_then(answered).map(reply)
-                }
-                State::Other(future) => {
-                    let outcome = ready!(future.as_mut().poll(cx));
-                    self.state = State::Done;
-                    return Poll::Ready(outcome.and_then(|reply| reply.read(self.decode)));
-                }
-                State::Unsent(_) => {
-                    self.send(cx);
-                    continue;
-                }
-                State::Done => panic!("a future that is ready is not polled again"),
-            };
-            match (outcome, mem::replace(&mut self.state, State::Done)) {
-                (Err(error), State::Sent { packet, deadline, lane, .. }) => {
-                    self.send_again(packet, deadline, lane, error);
-                }
-                (outcome, _) => {
-                    return Poll::Ready(outcome.and_then(|reply| reply.read(self.decode)));
-                }
-            }
-        }
+        let replies = ready!(Pin::new(&mut self.request).poll(cx))?;
+        // It is no error of the server's: that was looked at.
+        Poll::Ready((self.decode)(reply(replies).value()).map_err(Error::value))
     }
 }
 
-impl<T> Answer<'_, T> {
-    fn send(&mut self, cx: &Context<'_>) {
-        let State::Unsent(command) = mem::replace(&mut self.state, State::Done) else { return };
-        let client = self.client;
-        if command.placement() != Placement::Shared {
-            self.state = State::Other(Box::pin(client.execute(command)));
-            return;
-        }
-        let now = Instant::now();
-        let (packet, deadline) =
-            (command.into_unchecked_packet(), client.options.deadline_from(now));
-        let lane = client.shared.lanes.lane(packet.len(), client.options.bulk);
-        match client.submit(&packet, now, deadline, lane, cx.waker()) {
-            Ok(pending) => self.state = State::Sent { packet, deadline, lane, pending },
-            Err(error) => self.send_again(packet, deadline, lane, error),
-        }
-    }
+/// The future of a reply that is read later.
+pub(super) struct Unread<'a>(pub(super) Request<'a>);
 
-    fn send_again(&mut self, packet: Packet, deadline: Option<Instant>, lane: Lane, error: Error) {
-        let client = self.client;
-        self.state = State::Other(Box::pin(async move {
-            client.again(&packet, deadline, lane, answered, error).await.map(reply)
-        }));
+impl Future for Unread<'_> {
+    type Output = Result<Reply, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map_ok(reply)
+    }
+}
+
+impl Client {
+    /// A request of one command, whose reply is no error when it is ready.
+    pub(super) fn request(&self, command: Command) -> Request<'_> {
+        let placement = command.placement();
+        Request::new(self, command.into_unchecked_packet(), placement, answered)
     }
 }
 
@@ -122,16 +83,6 @@ fn reply(replies: Replies) -> Reply {
 
 impl<T> fmt::Debug for Answer<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
-            .field(
-                "state",
-                match self.state {
-                    State::Unsent(_) => &"unsent",
-                    State::Sent { .. } => &"sent",
-                    State::Other(_) => &"under way",
-                    State::Done => &"done",
-                },
-            )
-            .finish()
+        f.debug_struct("Answer").field("state", &self.request.state_name()).finish()
     }
 }

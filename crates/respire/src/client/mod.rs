@@ -12,7 +12,8 @@ use respire_codec::{Frame, FromValue, Protocol};
 
 use crate::{
     cache::Caches,
-    command::{Blocking, Command, Packet, Pipeline, Placement},
+    command::{Blocking, Command, Packet, Pipeline},
+    commands::{Executor, TypedCommand},
     config::{Config, WhenDown, WhenFull},
     connection::{Connection, Pending},
     deadline::check_runtime,
@@ -30,6 +31,7 @@ mod lane;
 mod link;
 mod moving;
 mod pool;
+mod request;
 mod retry;
 mod rotation;
 #[cfg(feature = "request-spans")]
@@ -38,10 +40,12 @@ mod transaction;
 mod typed;
 
 pub use answer::Answer;
+use answer::Unread;
 pub use dedicated::Dedicated;
 use lane::{Lane, Lanes};
 pub(crate) use link::Link;
 use pool::Pool;
+use request::{Check, Request};
 use retry::Attempts;
 pub use retry::RetryPolicy;
 pub(crate) use retry::is_passing;
@@ -232,12 +236,8 @@ impl Client {
     ///
     /// The server answered with an error, the deadline passed, the connection was lost, or the command is one that a
     /// shared connection must not carry. [`Error`] tells them apart.
-    pub async fn execute(&self, command: Command) -> Result<Reply, Error> {
-        let placement = command.placement();
-        let packet = command.into_unchecked_packet();
-        let replies = self.place(&packet, placement, answered).await?;
-        let frame = replies.into_one().expect("a request is done when its reply is there");
-        Ok(Reply::new(frame))
+    pub fn execute(&self, command: Command) -> impl Future<Output = Result<Reply, Error>> + Send {
+        Unread(self.request(command))
     }
 
     /// Sends a command and reads its reply as a `T`.
@@ -245,8 +245,8 @@ impl Client {
     /// # Errors
     ///
     /// As [`execute`](Self::execute), or the reply is not a `T`.
-    pub async fn query<T: for<'a> FromValue<'a>>(&self, command: Command) -> Result<T, Error> {
-        self.execute(command).await?.parse()
+    pub fn query<T: for<'a> FromValue<'a>>(&self, command: Command) -> Answer<'_, T> {
+        self.run(TypedCommand::new(command, |value| T::from_value(value)))
     }
 
     /// Sends the commands of a pipeline together and waits for all replies: one a command, in order.
@@ -265,7 +265,7 @@ impl Client {
         let is_atomic = pipeline.is_atomic();
         let placement = pipeline.placement();
         let packet = pipeline.into_unchecked_packet();
-        let replies = self.place(&packet, placement, Ok).await?;
+        let replies = Request::new(self, packet, placement, Ok).await?;
         if replies.iter().any(is_readonly) {
             self.shared.suspect();
         }
@@ -383,43 +383,6 @@ impl Client {
         Arc::clone(&self.shared.subscriptions)
     }
 
-    /// As [`place_unseen`](Self::place_unseen), in a span.
-    #[cfg(feature = "request-spans")]
-    async fn place(
-        &self,
-        packet: &Packet,
-        placement: Placement,
-        check: Check,
-    ) -> Result<Replies, Error> {
-        span::around(packet, self.place_unseen(packet, placement, check)).await
-    }
-
-    #[cfg(not(feature = "request-spans"))]
-    fn place(
-        &self,
-        packet: &Packet,
-        placement: Placement,
-        check: Check,
-    ) -> impl Future<Output = Result<Replies, Error>> {
-        self.place_unseen(packet, placement, check)
-    }
-
-    /// Sends a request over a connection that may carry it.
-    async fn place_unseen(
-        &self,
-        packet: &Packet,
-        placement: Placement,
-        check: Check,
-    ) -> Result<Replies, Error> {
-        match placement {
-            Placement::Shared => self.request(packet, check).await,
-            Placement::Waiting(blocking) => Box::pin(self.block(packet, blocking, check)).await,
-            Placement::Own(reason) | Placement::Nowhere(reason) => {
-                Err(Error::usage(format!("it is not sent: {reason}")))
-            }
-        }
-    }
-
     /// Sends a request that may block over a connection that nobody else waits for.
     async fn block(
         &self,
@@ -462,18 +425,7 @@ impl Client {
         }
     }
 
-    /// The replies to a request, where `check` finds nothing wrong with them, after as many attempts as its policy and its
-    /// deadline allow.
-    async fn request(&self, packet: &Packet, check: Check) -> Result<Replies, Error> {
-        let now = Instant::now();
-        let deadline = self.options.deadline_from(now);
-        let lane = self.shared.lanes.lane(packet.len(), self.options.bulk);
-        match self.attempt(packet, now, deadline, lane).await.and_then(check) {
-            Ok(replies) => Ok(replies),
-            Err(error) => Box::pin(self.again(packet, deadline, lane, check, error)).await,
-        }
-    }
-
+    /// Goes on after the first attempt has failed, for as many attempts as the policy and the deadline allow.
     async fn again(
         &self,
         packet: &Packet,
@@ -575,8 +527,6 @@ fn is_readonly(frame: &Frame) -> bool {
     matches!(frame.bytes().first(), Some(b'-' | b'!' | b'|'))
         && frame.value().error().is_some_and(|text| ServerError::new(text).code() == "READONLY")
 }
-
-type Check = fn(Replies) -> Result<Replies, Error>;
 
 /// The reply to a request of one command, if it is no error.
 fn answered(replies: Replies) -> Result<Replies, Error> {

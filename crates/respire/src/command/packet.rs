@@ -14,8 +14,8 @@ use super::{
 
 /// The bytes of a request, ready to be sent, and how many replies they ask for.
 ///
-/// `Debug` shows sizes only.
-#[derive(Clone)]
+/// `Debug` shows sizes only. The default one is empty.
+#[derive(Clone, Default)]
 pub(crate) struct Packet {
     /// What goes before the body: the array header of a single command, nothing for a pipeline.
     header: Header,
@@ -31,6 +31,12 @@ pub(crate) struct Packet {
 enum Body {
     Small(BytesMut),
     Large(Bytes),
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self::Small(BytesMut::new())
+    }
 }
 
 impl Body {
