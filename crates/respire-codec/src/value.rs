@@ -267,9 +267,12 @@ impl<'a> ValueRef<'a> {
     }
 
     /// The text of an error reply, if this is one.
+    #[inline]
     pub fn error(self) -> Option<&'a [u8]> {
-        match self.get() {
-            Value::SimpleError(text) | Value::BulkError(text) => Some(text),
+        let value = self.bare();
+        match value.tag() {
+            b'-' => Some(value.line()),
+            b'!' => Some(value.payload()),
             _ => None,
         }
     }

@@ -30,6 +30,8 @@ pub struct Pipeline {
     commands: Args,
     transaction: Transaction,
     placement: Placement,
+    /// The command that [`command`](Self::command) appended last, if any connection may carry it whatever its arguments.
+    last_plain: Option<&'static CommandInfo>,
     is_atomic: bool,
     /// The digests of scripts that a command in the pipeline makes known to the server.
     scripts: Vec<Digest>,
@@ -96,9 +98,14 @@ impl Pipeline {
     /// When `args` is empty: there is no such command.
     pub fn command<A: AsRef<[u8]>>(&mut self, args: &[A]) -> &mut Self {
         let (name, rest) = args.split_first().expect("a command has a name");
-        let info = CommandInfo::of(name, rest.first().map(AsRef::as_ref));
-        let placement = self.transaction.place(info, rest.iter().map(AsRef::as_ref));
-        self.placement = self.placement.and(placement);
+        // Many pipelines repeat one command, and most commands may be anywhere.
+        let is_known = self.last_plain.is_some_and(|last| last.has_name(name.as_ref()));
+        if !is_known {
+            let info = CommandInfo::of(name, rest.first().map(AsRef::as_ref));
+            let placement = self.transaction.place(info, rest.iter().map(AsRef::as_ref));
+            self.placement = self.placement.and(placement);
+            self.last_plain = info.filter(|info| info.is_plain() && !info.has_subcommands());
+        }
         self.commands.push_command_of(args);
         self
     }

@@ -145,6 +145,11 @@ impl CommandInfo {
         self.has(PLAIN)
     }
 
+    /// Whether this is the word that the command is called by; of a subcommand, no single word is.
+    pub(super) fn has_name(&self, word: &[u8]) -> bool {
+        is_named(self, word, None)
+    }
+
     /// Where its keys are.
     pub(super) fn key_specs(&self) -> &'static [KeySpec] {
         if self.rule.key_specs.is_empty() { self.key_specs } else { self.rule.key_specs }

@@ -303,3 +303,22 @@ fn how_long_a_command_may_block_is_known() {
     pipeline.command(&["SUBSCRIBE", "a"]);
     assert!(matches!(pipeline.placement(), Placement::Nowhere(_)));
 }
+
+#[test]
+fn a_command_that_is_repeated_in_a_pipeline_is_told_from_one_that_differs_in_its_second_word() {
+    let placement = |commands: &[&[&str]]| {
+        let mut pipeline = Pipeline::new();
+        for command in commands {
+            pipeline.command(command);
+        }
+        pipeline.placement()
+    };
+    let harmless = placement(&[&["GET", "a"], &["get", "b"], &["CLIENT", "ID"], &["GET", "c"]]);
+    assert_eq!(harmless, Placement::Shared);
+    for first in ["ID", "NONSENSE"] {
+        let changing = placement(&[&["CLIENT", first], &["CLIENT", "REPLY", "OFF"]]);
+        assert!(matches!(changing, Placement::Nowhere(_)), "{first}: {changing:?}");
+    }
+    let blocking = placement(&[&["GET", "a"], &["BLPOP", "a", "1"]]);
+    assert!(matches!(blocking, Placement::Waiting(_)), "{blocking:?}");
+}
