@@ -24,6 +24,10 @@ use crate::{
 /// Reads and writes in one turn, before other tasks of the runtime get theirs.
 const ROUNDS_A_TURN: usize = 16;
 
+/// After so many turns of the runtime in which none of the tasks came back that were woken, they are waited for no more.
+/// One says nothing: the driver may have had its turn before those that it has just had woken.
+const IDLE_TURNS: u32 = 2;
+
 /// How often the driver looks whether the role of the receiver was left to it, while callers have it. So long may the
 /// end of an idle connection go unnoticed after a caller is done.
 const TAKE_BACK_INTERVAL: Duration = Duration::from_millis(10);
@@ -113,6 +117,7 @@ pub(super) async fn drive(connection: &Connection, established: Established) -> 
                 clock: Clock::new(),
                 alarm: Alarm::new(),
                 awaited: 0,
+                idle_turns: 0,
                 asks_until: None,
                 last_words: None,
             };
@@ -196,6 +201,8 @@ struct Driver<'a> {
     alarm: Alarm,
     /// How many tasks were on their way back when the driver let them go first.
     awaited: usize,
+    /// In how many turns since then none of them came.
+    idle_turns: u32,
     /// Until when the driver asks again instead of sleeping.
     asks_until: Option<Instant>,
     /// Since sending failed: until when the peer's end is waited for.
@@ -275,13 +282,18 @@ impl Driver<'_> {
         now < *self.asks_until.get_or_insert(now + busy_poll)
     }
 
-    /// At the start of a turn: forgets the tasks that were to come back for their replies in the last one, if none did.
+    /// At the start of a turn: forgets the tasks that were to come back for their replies in the last ones, if none did.
     ///
     /// What those tasks submit is sent together, so as long as some come in each turn of the runtime they are waited
     /// for. A task that is slow, or a future that nobody polls, holds up the others no longer than that.
     fn look_who_came_back(&mut self) {
         let mut state = self.connection.state();
-        if state.returning == self.awaited {
+        if state.returning == 0 || state.returning != self.awaited {
+            self.idle_turns = 0;
+            return;
+        }
+        self.idle_turns += 1;
+        if self.idle_turns >= IDLE_TURNS {
             state.returning = 0;
         }
     }

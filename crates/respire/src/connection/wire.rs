@@ -9,8 +9,9 @@ use std::{
 
 use bytes::BytesMut;
 use respire_codec::{DecodeError, Decoder, Frame};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
-use super::{Connection, Receiver, State, dial::Established};
+use super::{Connection, Receiver, State, dial::Established, wake_late};
 use crate::{
     error::Error,
     lock::lock,
@@ -34,6 +35,8 @@ const GATHERED_BYTES: usize = 512;
 /// Locked by who has the role, so that nobody waits for the other's system call: a caller that loses the role while it
 /// receives may hold its lock for the rest of that one call.
 pub(super) struct Wire {
+    /// Several threads run the tasks of the driver's runtime.
+    among_threads: bool,
     sending: Mutex<Sending>,
     receiving: Mutex<Receiving>,
 }
@@ -55,10 +58,17 @@ struct Receiving {
     lent: usize,
     frames: Vec<Frame>,
     woken: Vec<Waker>,
+    /// Several threads run the tasks that are woken, or one does.
+    among_threads: bool,
 }
 
 /// From so many tasks on that are woken at once, it pays to wait until they have come back.
 const WAVE_MIN: usize = 4;
+
+/// From so many tasks on, several threads' worth of them are woken together, when the driver's thread has nothing else to
+/// run. Woken one by one, the first has the runtime wake another thread, which takes one or two of them, finds no more, sleeps,
+/// and is woken again: some fifteen system calls for 256 tasks.
+const LATE_WAVE_MIN: usize = 32;
 
 /// What asking the transport to send came to.
 pub(super) enum Sent {
@@ -91,7 +101,10 @@ impl std::fmt::Debug for Wire {
 
 impl Wire {
     pub(super) fn new(established: Established) -> Self {
+        let among_threads = Handle::try_current()
+            .is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
         Self {
+            among_threads,
             sending: Mutex::new(Sending {
                 half: established.transport.send,
                 bytes: Outgoing::default(),
@@ -105,8 +118,13 @@ impl Wire {
                 lent: 0,
                 frames: Vec::new(),
                 woken: Vec::new(),
+                among_threads,
             }),
         }
+    }
+
+    pub(super) fn is_among_threads(&self) -> bool {
+        self.among_threads
     }
 
     /// Takes the role of the sender, if it is free, for one call.
@@ -335,12 +353,17 @@ impl Receiving {
             }
         }
         state.session.take_woken(&mut self.woken);
-        if caller.is_none() && self.woken.len() >= WAVE_MIN {
+        let is_wave = caller.is_none() && self.woken.len() >= WAVE_MIN;
+        if is_wave {
             state.returning += self.woken.len();
             state.wave = state.returning;
         }
         drop(state);
-        self.woken.drain(..).for_each(Waker::wake);
+        if is_wave && self.among_threads && self.woken.len() >= LATE_WAVE_MIN {
+            self.woken.drain(..).for_each(|waker| wake_late(&waker));
+        } else {
+            self.woken.drain(..).for_each(Waker::wake);
+        }
         delivered?;
         match broken {
             None => Ok(()),
