@@ -99,6 +99,35 @@ async fn large_values_go_both_ways() {
     }
 }
 
+/// A reply fills the memory many times, and ends at every place of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs an RDMA device: scripts/rdma-test"]
+async fn little_memory_takes_replies_of_any_length() {
+    let server = server(&[]);
+    let url = format!("{}?command_timeout=120s&rx_size=4kb", server.url());
+    let client = Client::connect(&url).await.unwrap();
+    let connection = id(&client).await;
+    for length in (0..400).map(|step| step * 37).chain([1 << 20]) {
+        let value = pattern(length);
+        let found: Bytes = client.query(Command::new("ECHO").arg(value.clone())).await.unwrap();
+        assert!(found == value, "{length} bytes came back as others");
+    }
+    assert_eq!(id(&client).await, connection, "it took a second connection");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs an RDMA device: scripts/rdma-test"]
+async fn the_device_that_is_asked_for_is_taken_and_another_is_an_error() {
+    let server = server(&[]);
+    let url = |device: &str| format!("{}?rdma_device={device}", server.url());
+    let probe = respire_rdma::probe();
+    assert!(probe.is_loaded && probe.devices[0].is_active, "{probe:?}");
+    let client = Client::connect(&url(&probe.devices[0].name)).await.unwrap();
+    let _: String = client.query(Command::new("PING")).await.unwrap();
+    let error = in_time(Client::connect(&url("none0"))).await.unwrap_err();
+    assert!(words(&error).contains("none0"), "{}", words(&error));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs an RDMA device: scripts/rdma-test"]
 async fn large_values_in_both_directions_at_once_do_not_stall() {
@@ -170,10 +199,16 @@ fn held() -> Vec<(&'static str, u64)> {
     vec![("descriptors", descriptors), ("VmPin", field("VmPin:")), ("VmRSS", field("VmRSS:"))]
 }
 
-/// What exists of a kind on this machine, as the kernel counts it.
-fn resources() -> String {
-    let output = Process::new("rdma").args(["resource", "show"]).output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
+/// What the kernel's part of RDMA keeps for this process, counted by kind.
+fn resources() -> Vec<(&'static str, usize)> {
+    let owner = format!(" pid {} ", std::process::id());
+    let count = |kind| {
+        let output = Process::new("rdma").args(["resource", "show", kind]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().filter(|line| line.contains(&owner)).count()
+    };
+    ["pd", "cq", "qp", "mr", "cm_id"].map(|kind| (kind, count(kind))).to_vec()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,12 +218,16 @@ async fn connections_leave_nothing_behind() {
     let turn = async || {
         let client = connect(&server).await;
         let _: String = client.query(Command::new("PING")).await.unwrap();
-        drop(client);
     };
     let settled = async || {
         tokio::time::sleep(Duration::from_secs(3)).await;
         (held(), resources())
     };
+    {
+        let _client = connect(&server).await;
+        let shown = resources();
+        assert!(shown.iter().all(|&(_, count)| count > 0), "{shown:?}");
+    }
     for _ in 0..20 {
         turn().await;
     }
@@ -197,7 +236,7 @@ async fn connections_leave_nothing_behind() {
         turn().await;
     }
     let (after, devices_after) = settled().await;
-    println!("{before:?}\n{after:?}\n{devices_before}{devices_after}");
+    println!("{before:?} {devices_before:?}\n{after:?} {devices_after:?}");
     assert_eq!(devices_before, devices_after);
     for ((name, before), (_, after)) in before.into_iter().zip(after) {
         // An allocator keeps some; one connection's memory alone is 2 MiB.

@@ -53,3 +53,16 @@ fn addresses(folder: &Path) -> io::Result<Vec<IpAddr>> {
     }
     Ok(found)
 }
+
+/// What the kernel says of a device.
+pub(crate) fn describe(name: String) -> crate::probe::Device {
+    let folder = Path::new(CLASS).join(&name);
+    let ports = fs::read_dir(folder.join("ports")).into_iter().flatten().flatten();
+    let is_active = ports
+        .map(|port| fs::read_to_string(port.path().join("state")).unwrap_or_default())
+        .any(|state| state.contains("ACTIVE"));
+    let mut addresses = addresses(&folder).unwrap_or_default();
+    addresses.sort();
+    addresses.dedup();
+    crate::probe::Device { name, is_active, addresses }
+}

@@ -24,7 +24,7 @@ use tokio::{
 use crate::{
     connect::{announced, refusal},
     endpoint::Endpoint,
-    protocol::{ConnectionEvent, Receive, Session, XferMemory},
+    protocol::{ConnectionEvent, Counts, Receive, Session, XferMemory},
     verbs::{CompletionChannel, Event, EventChannel, EventKind, Posted, Region, watch},
 };
 
@@ -162,8 +162,25 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        let counts = self.state().session.counts();
-        tracing::debug!(?counts, "a connection over RDMA is let go");
+        let Counts {
+            writes,
+            written_bytes,
+            commands,
+            arrivals,
+            arrived_bytes,
+            commands_arrived,
+            completions,
+        } = self.state().session.counts();
+        tracing::debug!(
+            writes,
+            written_bytes,
+            commands,
+            arrivals,
+            arrived_bytes,
+            commands_arrived,
+            completions,
+            "a connection over RDMA is let go"
+        );
     }
 }
 

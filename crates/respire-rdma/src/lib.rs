@@ -18,8 +18,6 @@
 //!
 //! `docs/rdma.md` says how to set it up and what it cannot do; `docs/design/rdma.md` has the choices.
 
-#![allow(dead_code, reason = "which devices there are is not asked from outside yet")]
-
 mod config;
 #[cfg(target_os = "linux")]
 mod connect;
@@ -30,6 +28,7 @@ mod device;
 mod driver;
 #[cfg(target_os = "linux")]
 mod endpoint;
+mod probe;
 #[cfg(target_os = "linux")]
 mod protocol;
 #[cfg(target_os = "linux")]
@@ -39,3 +38,4 @@ mod verbs;
 
 pub use config::{RdmaConfig, Requirement};
 pub use connector::register;
+pub use probe::{Device, Probe, probe};

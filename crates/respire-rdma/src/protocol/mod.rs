@@ -23,6 +23,6 @@ pub(crate) use self::{
     command::{COMMAND_BYTES, XferMemory},
     failure::WorkStatus,
     sending::{CommandSend, Write},
-    session::{ConnectionEvent, Receive, Session, Settings},
+    session::{ConnectionEvent, Counts, Receive, Session, Settings},
     work::{Outcome, WorkId},
 };

@@ -136,7 +136,7 @@ impl Drop for EventChannel {
 /// One end of a connection, as the connection manager knows it.
 pub(crate) struct Id {
     pub(super) raw: *mut rdma_cm_id,
-    channel: Arc<EventChannel>,
+    _channel: Arc<EventChannel>,
     pub(super) libraries: &'static Libraries,
 }
 
@@ -155,11 +155,7 @@ impl Id {
             (libraries.cm.rdma_create_id)(channel.raw, &raw mut raw, ptr::null_mut(), RDMA_PS_TCP)
         };
         check(result, "creating an identifier of the connection manager")?;
-        Ok(Self { raw, channel, libraries })
-    }
-
-    pub(crate) fn channel(&self) -> &EventChannel {
-        &self.channel
+        Ok(Self { raw, _channel: channel, libraries })
     }
 
     /// Begins to look for a device that leads to the address: [`AddressResolved`](EventKind::AddressResolved).
