@@ -309,10 +309,13 @@ impl Connection {
         }
         let alone = state.session.is_alone(id);
         state.alone_streak = if alone { state.alone_streak.saturating_add(1) } else { 0 };
-        let may_send = !state.sending && state.send_failed.is_none() && self.wire.get().is_some();
+        let may_send = self.callers_drive
+            && !state.sending
+            && state.send_failed.is_none()
+            && self.wire.get().is_some();
         let by_caller =
             alone && may_send && state.alone_streak > ALONE_STREAK && !state.session.is_urgent();
-        let sends = by_caller || self.callers_drive && may_send && state.is_half_a_wave();
+        let sends = by_caller || may_send && state.is_half_a_wave();
         state.sending |= sends;
         let driver = if by_caller {
             let was = std::mem::replace(&mut state.receiver, Receiver::Caller(id));
@@ -536,7 +539,8 @@ impl Pending {
         if busy_poll.is_zero() {
             return Poll::Pending;
         }
-        let now = Instant::now();
+        // The runtime's clock, which a simulation stops.
+        let now = tokio::time::Instant::now().into_std();
         if now < *self.asks_until.get_or_insert(now + busy_poll) {
             return let_others_run(cx);
         }

@@ -39,6 +39,9 @@ const POLLS_MAX: usize = 100_000;
 /// A deadline is kept by a timer of a millisecond's resolution, and a timer is rounded up.
 const TIMER_RESOLUTION: Duration = Duration::from_millis(2);
 
+/// Shorter than any deadline is told from another by.
+const BUSY_POLL: Duration = Duration::from_micros(50);
+
 #[test]
 fn no_history_loses_a_wake_up_a_role_or_a_reply() {
     History::run_many(STEPS, |history| {
@@ -250,7 +253,12 @@ impl<'a> Simulation<'a> {
             bytes: [50, 500, 1 << 20][history.below(3)],
             stall: None,
         };
-        let connection = Arc::new(Connection::new(bounds));
+        let connection = Arc::new(Connection {
+            busy_poll: [Duration::ZERO, BUSY_POLL][history.below(2)],
+            // As where the driver has a thread of its own.
+            callers_drive: !history.once_in(4),
+            ..Connection::new(bounds)
+        });
         let network = Arc::new(Mutex::new(Network::default()));
         let guard = Guard(Arc::clone(&connection));
         let (receive, send) = (Receive(Arc::clone(&network)), Send(Arc::clone(&network)));
@@ -377,22 +385,24 @@ impl<'a> Simulation<'a> {
         }
     }
 
+    /// Which of those that were woken may run.
+    fn runnable(&self) -> Vec<usize> {
+        let woken = self.woken.lock().expect("nothing panics under it");
+        let held_up = |task: Task| {
+            let mut callers = self.callers.iter();
+            callers.any(|caller| task == Task::Caller(caller.tag) && caller.is_held_up)
+        };
+        (0..woken.len()).filter(|&at| !held_up(woken[at].0)).collect()
+    }
+
     /// Polls one of the tasks that were woken, not the first one in particular. Whether there was one.
     fn run_one(&mut self) -> bool {
-        let next = {
-            let mut woken = self.woken.lock().expect("nothing panics under it");
-            let held_up = |task: Task| {
-                self.callers
-                    .iter()
-                    .any(|caller| task == Task::Caller(caller.tag) && caller.is_held_up)
-            };
-            let may_run: Vec<usize> =
-                (0..woken.len()).filter(|&at| !held_up(woken[at].0)).collect();
-            if may_run.is_empty() {
-                return false;
-            }
-            woken.swap_remove(may_run[self.history.below(may_run.len())])
-        };
+        let runnable = self.runnable();
+        if runnable.is_empty() {
+            return false;
+        }
+        let at = runnable[self.history.below(runnable.len())];
+        let next = self.woken.lock().expect("nothing panics under it").swap_remove(at);
         match next {
             (Task::Driver, _) => self.poll_driver(),
             (Task::Caller(tag), poll) => {
@@ -423,6 +433,8 @@ impl<'a> Simulation<'a> {
         self.callers[at].polls += 1;
         let waker = self.waker(Task::Caller(self.callers[at].tag), self.callers[at].polls);
         let outcome = self.callers[at].pending.as_mut().poll(&mut Context::from_waker(&waker));
+        let by_caller = matches!(self.connection.state().receiver, Receiver::Caller(_));
+        assert!(self.connection.callers_drive || !by_caller, "a caller receives");
         let Poll::Ready(outcome) = outcome else { return };
         let caller = self.callers.swap_remove(at);
         match outcome {
@@ -538,7 +550,7 @@ impl<'a> Simulation<'a> {
         tokio::time::advance(Duration::from_millis(millis)).await;
     }
 
-    /// Until nobody has anything to do, and without a moment passing.
+    /// Until nobody has anything to do. No time passes, but for those who ask busily and find nothing.
     async fn settle(&mut self) {
         let start = self.polls.load(Ordering::Relaxed);
         loop {
@@ -547,10 +559,12 @@ impl<'a> Simulation<'a> {
             let answered = !self.is_silent && self.peer.answer();
             let wrote = self.write(usize::MAX, 1000);
             if !(ran || read || answered || wrote) {
-                // A driver that lets others run first is woken by the runtime.
-                tokio::task::yield_now().await;
-                let woken = self.woken.lock().expect("nothing panics under it");
-                if !woken.iter().any(|(task, _)| *task == Task::Driver) {
+                // Who lets others run first is woken by the runtime.
+                match self.connection.busy_poll {
+                    Duration::ZERO => tokio::task::yield_now().await,
+                    busy_poll => tokio::time::advance(busy_poll).await,
+                }
+                if self.runnable().is_empty() {
                     return;
                 }
             }
