@@ -20,6 +20,12 @@ async fn memory() -> (Shared, ()) {
     (Arc::new(InMemoryIndex::new(config).unwrap()), ())
 }
 
+/// The same with a budget of bytes, opened by a configuration.
+async fn budgeted() -> (Shared, ()) {
+    let config: IndexConfig = r#"{"costAwareMemoryConfig":{"size":"256MiB"}}"#.parse().unwrap();
+    (config.open().await.unwrap(), ())
+}
+
 /// A private server, which every test has for itself. A missing program fails the test.
 fn server(flavour: Flavour) -> LocalServer {
     LocalServer::builder(flavour).tcp().start().unwrap()
@@ -52,6 +58,10 @@ async fn speaking(protocol: Protocol, flavour: Flavour) -> (Shared, LocalServer)
 
 mod in_memory {
     respire_tests::index_suite!(super::memory());
+}
+
+mod in_memory_by_bytes {
+    respire_tests::index_suite!(super::budgeted());
 }
 
 mod on_valkey {
@@ -339,8 +349,10 @@ fn any_calls_are_answered_alike_in_memory_and_on_servers() {
             runtime.block_on(async {
                 client.execute(respire::Command::new("FLUSHALL")).await.unwrap();
                 let (in_memory, ()) = memory().await;
+                let (by_bytes, ()) = budgeted().await;
                 for call in &calls {
                     let expected = answer(&*in_memory, call).await.unwrap();
+                    prop_assert_eq!(answer(&*by_bytes, call).await.unwrap(), expected.clone());
                     prop_assert_eq!(
                         answer(&on_server, call).await.unwrap(),
                         expected,

@@ -16,9 +16,11 @@ use respire_codec::{DecoderConfig, Limits, Mode, Protocol};
 use respire_kvblock::{ConfigError, ServerConfig};
 
 mod bench;
+mod doctor;
 mod hash;
 
 pub(crate) use bench::BenchArgs;
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use hash::HashArgs;
 
 /// The environment variable with the address of the server that `auto` prefers.
@@ -44,6 +46,7 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     Bench(Box<BenchArgs>),
     Decode(DecodeArgs),
+    Doctor(DoctorArgs),
     Hash(HashArgs),
 }
 

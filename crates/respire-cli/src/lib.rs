@@ -3,6 +3,7 @@
 //! [`replay::run`] sends the requests of a [`trace`], or of a [`generate`]d workload, through
 //! simulated [`pod`]s in front of the index of a [`store`], and sums up in a [`report`].
 //! [`mod@bench`] loads a server and measures it. [`decode`] prints raw replies, [`hash`] block keys.
+//! [`doctor`] examines a server.
 //! [`local_server`] starts a private Valkey or Redis server in a temporary directory and stops it
 //! again.
 //!
@@ -32,6 +33,7 @@
 pub mod bench;
 pub mod causes;
 pub mod decode;
+pub mod doctor;
 mod dump;
 pub mod fleet;
 pub mod generate;

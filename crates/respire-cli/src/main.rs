@@ -14,15 +14,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use respire_cli::bench::{self, Bench};
 use respire_cli::causes::with_causes;
 use respire_cli::decode::{self, Outcome, StreamError};
+use respire_cli::doctor;
 use respire_cli::fleet::FleetSize;
 use respire_cli::hash;
 use respire_cli::replay::{self, Options, ReplayError};
 use respire_cli::report::Report;
 use respire_cli::source::{Extent, Requests, Source};
-use respire_cli::store::{Store, StoreChoice, StoreError};
+use respire_cli::store::{Store, StoreChoice, StoreError, server_name};
 use respire_kvblock::ServerConfig;
 
-use crate::args::{BenchArgs, Cli, Command, HashArgs, ReplayArgs};
+use crate::args::{BenchArgs, Cli, Command, DoctorArgs, HashArgs, ReplayArgs};
 use crate::signals::Signals;
 
 /// Exit status of `decode` when the input is not RESP.
@@ -33,6 +34,12 @@ const INCOMPLETE: u8 = 4;
 
 /// Exit status of `hash` when the input is not what it has to be.
 const BAD_INPUT: u8 = 3;
+
+/// Exit status of `doctor` when something should be changed.
+const WARNINGS: u8 = 1;
+
+/// Exit status of `doctor` when the server cannot be asked.
+const NOT_EXAMINED: u8 = 3;
 
 /// Exit status of `bench` when too much failed for its figures to say anything.
 const MEANINGLESS: u8 = 3;
@@ -48,6 +55,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay(&args),
         Command::Bench(args) => bench(&args),
         Command::Decode(args) => decode(&args.options()).map_err(Into::into),
+        Command::Doctor(args) => doctor(&args),
         Command::Hash(args) => hash(&args),
     };
     outcome.unwrap_or_else(|error| {
@@ -68,6 +76,28 @@ fn decode(options: &decode::Options) -> Result<ExitCode, StreamError> {
         }
         Err(error) => Err(error),
     }
+}
+
+fn doctor(args: &DoctorArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let config = args.config().unwrap_or_else(|message| {
+        let kind = clap::error::ErrorKind::ValueValidation;
+        Cli::command().error(kind, message).exit()
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let examination = match runtime.block_on(doctor::examine(&config)) {
+        Ok(examination) => examination,
+        Err(error) => {
+            let name = server_name(&config);
+            say(&format!("{name} cannot be examined: {}", with_causes(&error)));
+            return Ok(ExitCode::from(NOT_EXAMINED));
+        }
+    };
+    if args.json {
+        print(&examination.to_json())?;
+    } else {
+        print(&examination)?;
+    }
+    Ok(if examination.is_fine() { ExitCode::SUCCESS } else { ExitCode::from(WARNINGS) })
 }
 
 fn hash(args: &HashArgs) -> Result<ExitCode, Box<dyn Error>> {

@@ -6,16 +6,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use self::document::Json;
 use crate::{
-    ClearBy, FieldFormat, InMemoryConfig, InMemoryIndex, Index, IndexError, LongestPrefixScorer,
-    NearCacheConfig, ServerIndex, TokenProcessor, TokenProcessorConfig,
+    ClearBy, FieldFormat, InMemoryConfig, InMemoryIndex, Index, IndexError, IndexMetrics, Indexer,
+    LongestPrefixScorer, NearCacheConfig, ObservedIndex, ServerIndex, TokenProcessor,
+    TokenProcessorConfig,
 };
 
 mod document;
 mod error;
+mod events;
 mod json;
+mod rdma;
 mod units;
 
 pub use error::ConfigError;
+pub use events::{EventsConfig, PodDiscoveryConfig};
+pub use rdma::Rdma;
 
 /// Which backend keeps the index, and how: llm-d's `kvBlockIndexConfig`.
 ///
@@ -31,9 +36,10 @@ pub use error::ConfigError;
 /// |---|---|
 /// | `inMemoryConfig.size`, `.podCacheSize` | see [`InMemoryConfig`] |
 /// | `valkeyConfig`, `redisConfig` | see [`ServerConfig`] |
-/// | `costAwareMemoryConfig.size` | a budget, such as `"2GiB"`; this backend is not built yet, and choosing it is an error |
-/// | `enableMetrics` | read; metrics are not built yet, and a warning is logged |
-/// | `metricsLoggingInterval` | nanoseconds, or a text as Go writes durations: `"1m0s"` |
+/// | `costAwareMemoryConfig.size` | a budget of memory, such as `"2GiB"`; see [`InMemoryIndex::with_budget`] |
+/// | `costAwareMemoryConfig.numCounters` | read; what counts frequencies in llm-d has no counterpart here |
+/// | `enableMetrics` | whether calls are counted in [`IndexMetrics::global`] |
+/// | `metricsLoggingInterval` | how often they are [logged](ObservedIndex::with_logging_interval) then: nanoseconds, or a text as Go writes durations, `"1m0s"` |
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -61,7 +67,7 @@ pub struct IndexConfig {
     /// An index in memory with a budget of bytes.
     #[serde(rename = "costAwareMemoryConfig", skip_serializing_if = "Option::is_none")]
     pub cost_aware_memory: Option<CostAwareConfig>,
-    /// Whether to count what the index does.
+    /// Whether calls are counted.
     pub enable_metrics: bool,
     /// How often the counters are logged; zero for never. Written to JSON in nanoseconds, which Go can read.
     #[serde(serialize_with = "serialize_nanoseconds")]
@@ -91,23 +97,26 @@ impl IndexConfig {
         Self { redis: Some(server), ..Self::empty() }
     }
 
-    /// Opens the backend that is configured. A server has answered a PING when this returns.
+    /// Opens the backend that is configured, in an [`ObservedIndex`]. A server has answered a PING when this returns.
     ///
     /// # Errors
     ///
-    /// [`config_error`](IndexError::config_error) for a configuration that cannot be used: no backend, one that is not
-    /// built yet, `enableRDMA`. [`client_error`](IndexError::client_error) for an address that cannot be read, and for a
-    /// server that cannot be reached or refuses.
+    /// [`config_error`](IndexError::config_error) for a configuration that cannot be used: no backend, `enableRDMA` without
+    /// a transport for it. [`client_error`](IndexError::client_error) for an address that cannot be read, and for a server
+    /// that cannot be reached or refuses.
     pub async fn open(&self) -> Result<Arc<dyn Index>, IndexError> {
+        let mut index = ObservedIndex::new(self.open_backend().await?);
         if self.enable_metrics {
-            tracing::warn!(
-                "enableMetrics is set, but metrics are not built yet: nothing is counted"
-            );
+            index = index
+                .with_metrics(IndexMetrics::global().clone())
+                .with_logging_interval(self.metrics_logging_interval);
         }
-        if self.cost_aware_memory.is_some() {
-            let problem = "the cost-aware backend is not built yet; use inMemoryConfig, whose \
-                           bounds are numbers of keys and entries";
-            return Err(ConfigError::invalid("costAwareMemoryConfig", problem.to_owned()).into());
+        Ok(Arc::new(index))
+    }
+
+    async fn open_backend(&self) -> Result<Arc<dyn Index>, IndexError> {
+        if let Some(config) = self.cost_aware_memory {
+            return Ok(Arc::new(InMemoryIndex::with_budget(config)?));
         }
         if let Some(server) = &self.valkey {
             return Ok(Arc::new(server.open(BackendType::Valkey, "valkeyConfig").await?));
@@ -154,9 +163,14 @@ pub struct ServerConfig {
     pub address: String,
     /// Which of the two servers it is: a name for messages. Under `valkeyConfig` it can only be `valkey`.
     pub backend_type: BackendType,
-    /// Whether to connect by RDMA. It is not available yet, and TCP is never used in its place: opening fails.
+    /// Whether to connect by RDMA: by the transport that is [registered](respire::transport::register) as `rdma`, to the same
+    /// host and port. [`rdma`](Self::rdma) says what happens where that is not possible.
     #[serde(rename = "enableRDMA")]
     pub enable_rdma: bool,
+    /// Whether RDMA is required where it is enabled, or may be replaced by TCP. In JSON it is an error without
+    /// `enableRDMA`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rdma: Rdma,
     /// What the names of all keys start with; see [`ServerIndex::with_key_prefix`]. Empty by default, as in llm-d.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub key_prefix: String,
@@ -188,6 +202,7 @@ impl ServerConfig {
             address,
             backend_type,
             enable_rdma: false,
+            rdma: Rdma::default(),
             key_prefix: String::new(),
             field_format: FieldFormat::default(),
             clear_by: ClearBy::default(),
@@ -237,7 +252,9 @@ impl ServerConfig {
 
     /// The address with a scheme: `redis://` goes before one that has none of those known.
     fn url(&self) -> String {
-        const SCHEMES: [&str; 7] = [
+        const SCHEMES: [&str; 9] = [
+            "redis+rdma://",
+            "valkey+rdma://",
             "redis://",
             "rediss://",
             "valkey://",
@@ -261,29 +278,33 @@ impl ServerConfig {
         if backend == BackendType::Valkey && self.backend_type != BackendType::Valkey {
             return Err(contradicting_type(setting).into());
         }
-        if self.enable_rdma {
-            let problem = "RDMA is not available yet, and TCP is not used in its place; set it to \
-                           false to connect over TCP";
-            let setting = format!("{setting}.enableRDMA");
-            return Err(ConfigError::invalid(&setting, problem.to_owned()).into());
-        }
         ServerIndex::check_key_prefix(&self.key_prefix)
             .map_err(|problem| ConfigError::invalid(&format!("{setting}.keyPrefix"), problem))?;
         let kind = self.backend_type;
         let failed = |what: &str, source| {
             IndexError::create(backend.title(), IndexError::client(what.to_owned(), source))
         };
-        let config = self.url().parse::<respire::Config>();
-        let config =
-            config.map_err(|error| failed(&format!("failed to parse {kind} URL"), error))?;
-        let connected = async {
-            let client = respire::Client::with_config(config).await?;
-            client.execute(respire::Command::new("PING")).await?;
-            Ok(client)
+        let parse = |url: &str| {
+            let config = url.parse::<respire::Config>();
+            config.map_err(|error| failed(&format!("failed to parse {kind} URL"), error))
         };
-        let client = connected
-            .await
-            .map_err(|error| failed(&format!("failed to connect to {kind}"), error))?;
+        let unconnected = |error| failed(&format!("failed to connect to {kind}"), error);
+        let tcp = self.url();
+        let client = match self.enable_rdma {
+            false => connect(parse(&tcp)?).await.map_err(unconnected)?,
+            true => match connect(parse(&rdma::url(&tcp, setting)?)?).await {
+                Ok(client) => client,
+                Err(error) if self.rdma == Rdma::Preferred && error.is_connect() => {
+                    tracing::warn!("{setting}.enableRDMA: {error:#}; TCP is used in its place");
+                    connect(parse(&tcp)?).await.map_err(unconnected)?
+                }
+                // Whoever calls has not registered a transport; nobody was dialled.
+                Err(error) if error.is_connect() && error.fault() == respire::Fault::Caller => {
+                    return Err(rdma::not_registered(setting).into());
+                }
+                Err(error) => return Err(unconnected(error)),
+            },
+        };
         match crate::check_server(&client).await {
             Ok(report) => report.log(),
             // A server may forbid to be asked, and serve an index all the same.
@@ -311,12 +332,20 @@ impl fmt::Debug for ServerConfig {
             .field("address", &shown)
             .field("backend_type", &self.backend_type)
             .field("enable_rdma", &self.enable_rdma)
+            .field("rdma", &self.rdma)
             .field("key_prefix", &self.key_prefix)
             .field("field_format", &self.field_format)
             .field("clear_by", &self.clear_by)
             .field("near_cache", &self.near_cache)
             .finish()
     }
+}
+
+/// A client of a server that has answered.
+async fn connect(config: respire::Config) -> Result<respire::Client, respire::Error> {
+    let client = respire::Client::with_config(config).await?;
+    client.execute(respire::Command::new("PING")).await?;
+    Ok(client)
 }
 
 fn contradicting_type(setting: &str) -> ConfigError {
@@ -352,7 +381,7 @@ impl fmt::Display for BackendType {
     }
 }
 
-/// The bounds of the cost-aware backend.
+/// The bound of the cost-aware backend, [`InMemoryIndex::with_budget`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct CostAwareConfig {
     /// The budget in bytes. In JSON a text such as `"2GiB"`, `"500 MB"` or `"42"`; written to JSON in bytes.
@@ -378,7 +407,7 @@ impl Default for CostAwareConfig {
 /// | `kvCacheBackendConfigs`, or `KVBlockScorerConfig.backendConfigs` | the weight of each tier: `[{"name": "gpu", "weight": 1.0}]` |
 /// | `tokenizersPoolConfig`, `prefixStoreConfig` | belong to llm-d's tokenizers, which an index has none of; passed over with a warning |
 /// | `tokenProcessorConfig` | see [`TokenProcessorConfig`]; in the whole document it may stand beside `indexerConfig` |
-/// | `kvEventsConfig` | events are not built yet; passed over with a warning |
+/// | `kvEventsConfig` | see [`EventsConfig`]; only in the whole document |
 ///
 /// ```
 /// use respire_kvblock::IndexerConfig;
@@ -390,23 +419,64 @@ impl Default for CostAwareConfig {
 /// assert_eq!(config.scorer().weight("cpu"), 0.5);
 /// # Ok::<(), respire_kvblock::ConfigError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize)]
+///
+/// It is written as the indexer's part alone where there are no events, and else as the whole document.
+#[derive(Clone, Debug, PartialEq)]
 pub struct IndexerConfig {
     /// The backend of the index.
-    #[serde(rename = "kvBlockIndexConfig")]
     pub index: IndexConfig,
     /// What a block weighs in each tier.
-    #[serde(rename = "kvCacheBackendConfigs")]
     pub tiers: Vec<TierWeight>,
     /// How the keys of a prompt's blocks are computed.
-    #[serde(rename = "tokenProcessorConfig")]
     pub token_processor: TokenProcessorConfig,
+    /// Where events come from, if the document says so.
+    pub events: Option<EventsConfig>,
+}
+
+/// The indexer's part of the document.
+#[derive(Serialize)]
+struct IndexerPart<'a> {
+    #[serde(rename = "kvBlockIndexConfig")]
+    index: &'a IndexConfig,
+    #[serde(rename = "kvCacheBackendConfigs")]
+    tiers: &'a [TierWeight],
+    #[serde(rename = "tokenProcessorConfig")]
+    token_processor: &'a TokenProcessorConfig,
+}
+
+#[derive(Serialize)]
+struct WholeDocument<'a> {
+    #[serde(rename = "indexerConfig")]
+    indexer: IndexerPart<'a>,
+    #[serde(rename = "kvEventsConfig")]
+    events: &'a EventsConfig,
+}
+
+impl Serialize for IndexerConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { index, tiers, token_processor, events } = self;
+        let indexer = IndexerPart { index, tiers, token_processor };
+        match events {
+            None => indexer.serialize(serializer),
+            Some(events) => WholeDocument { indexer, events }.serialize(serializer),
+        }
+    }
 }
 
 impl IndexerConfig {
     /// The scorer that is configured.
     pub fn scorer(&self) -> LongestPrefixScorer {
         LongestPrefixScorer::new(self.tiers.iter().map(|tier| (tier.name.as_str(), tier.weight)))
+    }
+
+    /// Opens all that is configured.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`IndexConfig::open`], and that the block size is 0, which no JSON can say.
+    pub async fn open(&self) -> Result<Indexer, IndexError> {
+        let processor = self.token_processor()?;
+        Ok(Indexer::new(self.index.open().await?, processor, self.scorer()))
     }
 
     /// What computes block keys as configured.
@@ -427,6 +497,7 @@ impl Default for IndexerConfig {
             index: IndexConfig::default(),
             tiers: vec![tier("gpu", 1.0), tier("cpu", 0.8)],
             token_processor: TokenProcessorConfig::default(),
+            events: None,
         }
     }
 }

@@ -188,6 +188,11 @@ impl PodSet {
         self.names.is_empty()
     }
 
+    /// How many pods are named: 0 for [`all`](Self::all).
+    pub(crate) fn len(&self) -> usize {
+        self.names.len()
+    }
+
     /// Whether the pod is in the set.
     pub fn contains(&self, pod_identifier: &str) -> bool {
         self.is_all() || self.names.contains(pod_identifier)

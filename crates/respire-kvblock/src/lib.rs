@@ -31,7 +31,7 @@
 //!
 //! # Backends
 //!
-//! - [`InMemoryIndex`]: in this process, bounded. The default.
+//! - [`InMemoryIndex`]: in this process, bounded by numbers of keys or by a budget of bytes. The default.
 //! - [`ServerIndex`]: on a Valkey or Redis server, in the layout of llm-d's index, so that both can share a database.
 //! - [`BitmapIndex`]: on a server, in a layout of its own: a bit for each holder of a block.
 //!
@@ -54,10 +54,13 @@ mod entry;
 mod error;
 pub mod events;
 mod index;
+mod indexer;
 mod keys;
 mod lookup;
 mod mapping;
 mod memory;
+mod metrics;
+mod observed;
 mod resync;
 mod score;
 mod server;
@@ -65,17 +68,23 @@ mod server;
 pub use bitmap::{BitmapIndex, BitmapOptions, PodPrefix, Sweep};
 pub use block::{BlockHash, ParseBlockHashError};
 pub use config::{
-    BackendType, ConfigError, CostAwareConfig, IndexConfig, IndexerConfig, ServerConfig, TierWeight,
+    BackendType, ConfigError, CostAwareConfig, EventsConfig, IndexConfig, IndexerConfig,
+    PodDiscoveryConfig, Rdma, ServerConfig, TierWeight,
 };
 pub use entry::PodEntry;
 pub use error::IndexError;
 pub use index::{Index, KeyType, PodSet};
+pub use indexer::Indexer;
 pub use keys::{
     BlockExtra, ExtraCountError, HashAlgorithm, MediaItem, RawExtraKey, TokenProcessor,
     TokenProcessorConfig, UnknownHashAlgorithm,
 };
 pub use lookup::{Entries, Lookup};
 pub use memory::{InMemoryConfig, InMemoryIndex};
+pub use metrics::{IndexMetrics, MetricsSnapshot};
+pub use observed::ObservedIndex;
+/// The crate whose registry [`IndexMetrics`] are registered in.
+pub use prometheus_client;
 pub use resync::{Resync, ResyncReason};
 pub use score::LongestPrefixScorer;
 pub use server::{

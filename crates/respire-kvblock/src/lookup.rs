@@ -98,6 +98,18 @@ impl Lookup {
     ///
     /// A pod holds a block in whatever tier, group or capacity.
     pub fn prefix_lengths(&self) -> HashMap<&str, usize> {
+        let (pods, lengths) = self.lengths();
+        pods.names().zip(lengths).collect()
+    }
+
+    /// The largest of the [`prefix_lengths`](Self::prefix_lengths): how many blocks the pod that holds most of the prompt
+    /// holds of it.
+    pub fn longest_prefix(&self) -> usize {
+        self.lengths().1.into_iter().max().unwrap_or(0)
+    }
+
+    /// The pods that hold the first block, and how many they hold without a gap.
+    fn lengths(&self) -> (Pods<'_>, Vec<usize>) {
         let mut pods = Pods::of(self);
         let mut lengths: Vec<usize> = Vec::new();
         for position in 0..self.len() {
@@ -116,7 +128,7 @@ impl Lookup {
                 break;
             }
         }
-        pods.names().zip(lengths).collect()
+        (pods, lengths)
     }
 
     /// The keys that were found with owned entries, in the shape of llm-d's lookup result.
@@ -333,6 +345,7 @@ mod tests {
             &[("a", "gpu"), ("c", "disk")],
         ]);
         assert_eq!(found.prefix_lengths(), HashMap::from([("a", 2), ("b", 1), ("c", 4)]));
+        assert_eq!(found.longest_prefix(), 4);
         assert!(found.is_complete());
     }
 
@@ -354,6 +367,7 @@ mod tests {
         let found = lookup(&[]);
         assert!(found.is_empty());
         assert!(found.prefix_lengths().is_empty());
+        assert_eq!(found.longest_prefix(), 0);
         assert_eq!(found.entries(0).len(), 0);
     }
 

@@ -1,15 +1,16 @@
 //! From JSON to the configuration, with a name for every complaint.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use serde_json::Number;
 
 use super::{
-    BackendType, ConfigError, CostAwareConfig, IndexConfig, IndexerConfig, ServerConfig,
-    TierWeight, contradicting_type, document::Json, units,
+    BackendType, ConfigError, CostAwareConfig, EventsConfig, IndexConfig, IndexerConfig,
+    PodDiscoveryConfig, Rdma, ServerConfig, TierWeight, contradicting_type, document::Json, units,
 };
 use crate::{
     ClearBy, FieldFormat, HashAlgorithm, InMemoryConfig, TokenProcessorConfig, entry::fold,
+    events::Engine,
 };
 
 pub(super) fn document(text: &str) -> Result<Json, ConfigError> {
@@ -21,10 +22,9 @@ pub(super) fn index_config(value: &Json) -> Result<IndexConfig, ConfigError> {
 }
 
 /// What llm-d's documents have beside the index, and why it is passed over.
-const PASSED_OVER: [(&str, &str); 3] = [
+const PASSED_OVER: [(&str, &str); 2] = [
     ("tokenizersPoolConfig", "an index has no tokenizers"),
     ("prefixStoreConfig", "an index has no tokenizers"),
-    ("kvEventsConfig", "events of engines are not read yet"),
 ];
 
 fn pass_over(members: &Members<'_>) {
@@ -42,7 +42,6 @@ pub(super) fn indexer_config(value: &Json) -> Result<IndexerConfig, ConfigError>
         Json::Object(members) if members.iter().any(|(name, _)| whole(name)) => {
             const NAMES: [&str; 3] = ["indexerConfig", "kvEventsConfig", "tokenProcessorConfig"];
             let members = Setting::root(value).members(&NAMES)?;
-            pass_over(&members);
             let (mut config, has_own) = match members.find("indexerConfig") {
                 Some(indexer) => indexer_config_at(indexer)?,
                 None => (IndexerConfig::default(), false),
@@ -55,6 +54,7 @@ pub(super) fn indexer_config(value: &Json) -> Result<IndexerConfig, ConfigError>
                 }
                 config.token_processor = beside;
             }
+            config.events = members.find("kvEventsConfig").map(events_config_at).transpose()?;
             Ok(config)
         }
         _ => Ok(indexer_config_at(Setting::root(value))?.0),
@@ -104,6 +104,77 @@ fn indexer_config_at(setting: Setting<'_>) -> Result<(IndexerConfig, bool), Conf
         config.token_processor = token_processor_config(setting)?;
     }
     Ok((config, has_tokens))
+}
+
+/// Where events come from: the whole of a document that says nothing else, or its part.
+pub(super) fn events_config(value: &Json) -> Result<EventsConfig, ConfigError> {
+    let part = |name: &str| ["indexerconfig", "kveventsconfig"].contains(&fold(name).as_str());
+    match value {
+        Json::Object(members) if members.iter().any(|(name, _)| part(name)) => {
+            Ok(indexer_config(value)?.events.unwrap_or_default())
+        }
+        _ => events_config_at(Setting::root(value)),
+    }
+}
+
+fn events_config_at(setting: Setting<'_>) -> Result<EventsConfig, ConfigError> {
+    const NAMES: [&str; 6] = [
+        "zmqEndpoint",
+        "topicFilter",
+        "concurrency",
+        "engineType",
+        "discoverPods",
+        "podDiscoveryConfig",
+    ];
+    let members = setting.members(&NAMES)?;
+    let mut config = EventsConfig::default();
+    if let Some(endpoint) = members.find("zmqEndpoint") {
+        config.zmq_endpoint = Some(endpoint.text()?.to_owned()).filter(|text| !text.is_empty());
+    }
+    if let Some(filter) = members.find("topicFilter") {
+        filter.text()?.clone_into(&mut config.topic_filter);
+    }
+    if let Some(concurrency) = members.find("concurrency") {
+        let workers = NonZeroUsize::new(concurrency.count()?);
+        config.concurrency = workers.unwrap_or(config.concurrency);
+    }
+    if let Some(engine) = members.find("engineType") {
+        config.engine = match engine.text()? {
+            "" => Engine::default(),
+            name => name.parse().map_err(|_| engine.must_be("vllm or sglang"))?,
+        };
+    }
+    if let Some(discover) = members.find("discoverPods") {
+        config.discover_pods = discover.boolean()?;
+    }
+    if let Some(discovery) = members.find("podDiscoveryConfig") {
+        config.pod_discovery = pod_discovery_config(discovery)?;
+    }
+    Ok(config)
+}
+
+fn pod_discovery_config(setting: Setting<'_>) -> Result<PodDiscoveryConfig, ConfigError> {
+    const NAMES: [&str; 4] = ["podLabelSelector", "podNamespace", "socketPort", "replaySocketPort"];
+    let members = setting.members(&NAMES)?;
+    let mut config = PodDiscoveryConfig::default();
+    if let Some(selector) = members.find("podLabelSelector") {
+        selector.text()?.clone_into(&mut config.pod_label_selector);
+    }
+    if let Some(namespace) = members.find("podNamespace") {
+        namespace.text()?.clone_into(&mut config.pod_namespace);
+    }
+    if let Some(port) = members.find("socketPort") {
+        let number = port.integer()?;
+        let read = u16::try_from(number).ok().filter(|&port| port > 0);
+        config.socket_port = read.ok_or_else(|| port.must_be("a port, from 1 to 65535"))?;
+    }
+    if let Some(port) = members.find("replaySocketPort") {
+        let number = port.integer()?;
+        let read = u16::try_from(number.max(0));
+        let read = read.map_err(|_| port.must_be("a port, up to 65535, or 0 for none"))?;
+        config.replay_socket_port = Some(read).filter(|&port| port > 0);
+    }
+    Ok(config)
 }
 
 fn token_processor_config(setting: Setting<'_>) -> Result<TokenProcessorConfig, ConfigError> {
@@ -185,10 +256,11 @@ fn in_memory_config(setting: Setting<'_>) -> Result<InMemoryConfig, ConfigError>
 
 fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerConfig, ConfigError> {
     let path = setting.path.clone();
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 8] = [
         "address",
         "backendType",
         "enableRDMA",
+        "rdma",
         "keyPrefix",
         "fieldFormat",
         "clearBy",
@@ -207,6 +279,17 @@ fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerCon
     }
     if let Some(enable) = members.find("enableRDMA") {
         config.enable_rdma = enable.boolean()?;
+    }
+    if let Some(rdma) = members.find("rdma") {
+        config.rdma = match rdma.text()? {
+            "required" => Rdma::Required,
+            "preferred" => Rdma::Preferred,
+            _ => return Err(rdma.must_be("required or preferred")),
+        };
+        if !config.enable_rdma {
+            let problem = "says how to use RDMA, which is not enabled: set enableRDMA to true";
+            return Err(ConfigError::invalid(&rdma.path, problem.to_owned()));
+        }
     }
     if let Some(prefix) = members.find("keyPrefix") {
         prefix.text()?.clone_into(&mut config.key_prefix);
@@ -233,7 +316,10 @@ fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerCon
 }
 
 fn cost_aware_config(setting: Setting<'_>) -> Result<CostAwareConfig, ConfigError> {
-    let members = setting.members(&["size"])?;
+    let members = setting.members(&["size", "numCounters"])?;
+    if let Some(counters) = members.find("numCounters") {
+        counters.integer()?;
+    }
     Ok(match members.find("size") {
         Some(size) => CostAwareConfig { size_bytes: size.bytes()? },
         None => CostAwareConfig::default(),
@@ -330,6 +416,11 @@ impl<'a> Setting<'a> {
         let count = self.value.as_number().and_then(Number::as_u64);
         let count = count.and_then(|count| usize::try_from(count).ok());
         count.filter(|&count| count > 0).ok_or_else(|| self.must_be("a whole number of at least 1"))
+    }
+
+    fn integer(&self) -> Result<i64, ConfigError> {
+        let number = self.value.as_number().and_then(Number::as_i64);
+        number.ok_or_else(|| self.must_be("a whole number"))
     }
 
     /// A number of tokens, 0 for none given.

@@ -1,7 +1,7 @@
-use std::error::Error as _;
+use std::{error::Error as _, num::NonZeroUsize};
 
 use super::*;
-use crate::HashAlgorithm;
+use crate::{HashAlgorithm, events::Engine};
 
 fn index_config(text: &str) -> IndexConfig {
     text.parse().unwrap()
@@ -44,7 +44,7 @@ fn every_setting_is_read() {
             "inMemoryConfig": {"size": 5, "podCacheSize": 2},
             "redisConfig": {"address": "10.0.0.1:6379", "backendType": "valkey", "enableRDMA": false},
             "valkeyConfig": {"address": "valkey://v:1", "backendType": "valkey", "enableRDMA": true},
-            "costAwareMemoryConfig": {"size": "42 MB"},
+            "costAwareMemoryConfig": {"size": "42 MB", "numCounters": 10000},
             "enableMetrics": true,
             "metricsLoggingInterval": 60000000000
         }"#,
@@ -123,7 +123,7 @@ fn a_setting_that_is_not_known_is_named() {
     assert_eq!(setting(r#"{"inMemoryConfig":{"Size":1,"max":2}}"#), "inMemoryConfig.max");
     assert_eq!(
         refused(r#"{"redisConfig":{"port":6379}}"#).to_string(),
-        "redisConfig.port: is none of address, backendType, enableRDMA, keyPrefix, fieldFormat, clearBy, nearCache"
+        "redisConfig.port: is none of address, backendType, enableRDMA, rdma, keyPrefix, fieldFormat, clearBy, nearCache"
     );
 }
 
@@ -141,6 +141,10 @@ fn a_value_of_the_wrong_kind_is_named_and_not_quoted() {
         (r#"{"inMemoryConfig":{"size":"10"}}"#, "inMemoryConfig.size"),
         (r#"{"costAwareMemoryConfig":{"size":"secret"}}"#, "costAwareMemoryConfig.size"),
         (r#"{"costAwareMemoryConfig":{"size":5}}"#, "costAwareMemoryConfig.size"),
+        (
+            r#"{"costAwareMemoryConfig":{"numCounters":"secret"}}"#,
+            "costAwareMemoryConfig.numCounters",
+        ),
         (r#"{"enableMetrics":1}"#, "enableMetrics"),
     ];
     for (text, setting) in cases {
@@ -233,18 +237,16 @@ fn llm_ds_complete_example_is_read() {
 
 #[test]
 fn the_indexers_part_of_the_whole_document_is_read() {
-    let config: IndexerConfig = COMPLETE.parse().unwrap();
+    let mut config: IndexerConfig = COMPLETE.parse().unwrap();
+    config.events = Some(EventsConfig::default());
     let whole = format!(
         r#"{{"IndexerConfig":{COMPLETE},"kvEventsConfig":{{"concurrency":4}},"tokenProcessorConfig":{{"blockSize":16}}}}"#
     );
     assert_eq!(whole.parse(), Ok(config));
-    let default = Ok(IndexerConfig::default());
-    for text in [
-        r#"{"kvEventsConfig":{"zmqEndpoint":"tcp://*:5557"}}"#,
-        r#"{"indexerConfig":null,"kvEventsConfig":null}"#,
-    ] {
-        assert_eq!(text.parse(), default, "{text}");
-    }
+    assert_eq!(
+        r#"{"indexerConfig":null,"kvEventsConfig":null}"#.parse(),
+        Ok(IndexerConfig::default())
+    );
     let setting = |text: &str| {
         text.parse::<IndexerConfig>().unwrap_err().setting().map(str::to_owned).unwrap()
     };
@@ -438,29 +440,111 @@ async fn backends_take_precedence_in_llm_ds_order() {
     let all = r#"{"inMemoryConfig":{},"redisConfig":{"enableRDMA":true},
                   "valkeyConfig":{"enableRDMA":true},"costAwareMemoryConfig":{}}"#;
     let mut config = index_config(all);
+    let index = config.open().await.unwrap();
+    assert_eq!(index.describe(), "in memory, of up to 2147483648 bytes");
+    config.cost_aware_memory = None;
     let mut settings = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..2 {
         let (error, _) = open_error(&config).await;
         settings.push(error.config_error().unwrap().setting().unwrap().to_owned());
-        if config.cost_aware_memory.take().is_none() && config.valkey.take().is_none() {
+        if config.valkey.take().is_none() {
             config.redis = None;
         }
     }
-    assert_eq!(
-        settings,
-        ["costAwareMemoryConfig", "valkeyConfig.enableRDMA", "redisConfig.enableRDMA"]
-    );
+    assert_eq!(settings, ["valkeyConfig.enableRDMA", "redisConfig.enableRDMA"]);
     assert!(config.open().await.is_ok());
 }
 
 #[tokio::test]
-async fn rdma_is_refused_and_not_replaced_by_tcp() {
+async fn rdma_without_a_transport_is_refused_and_not_replaced_by_tcp() {
     let config =
-        index_config(r#"{"valkeyConfig":{"address":"valkey://127.0.0.1:1","enableRDMA":true}}"#);
+        index_config(r#"{"valkeyConfig":{"address":"valkey://u:secret@h:1","enableRDMA":true}}"#);
     let (error, texts) = open_error(&config).await;
     assert!(error.client_error().is_none());
-    assert!(texts[1].contains("RDMA is not available yet"), "{texts:?}");
+    assert_eq!(error.config_error().unwrap().setting(), Some("valkeyConfig.enableRDMA"));
+    assert!(texts[1].contains("no transport for RDMA is registered"), "{texts:?}");
     assert!(texts[1].contains("TCP is not used in its place"), "{texts:?}");
+    assert!(!format!("{texts:?} {error:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn rdma_that_is_only_preferred_is_replaced_by_tcp() {
+    let config = index_config(
+        r#"{"valkeyConfig":{"address":"127.0.0.1:1","enableRDMA":true,"rdma":"preferred"}}"#,
+    );
+    // Nothing listens there, so that the error is that of TCP.
+    let (error, texts) = open_error(&config).await;
+    assert!(error.client_error().unwrap().is_connect(), "{texts:?}");
+    assert!(error.config_error().is_none());
+}
+
+#[tokio::test]
+async fn rdma_contradicts_what_it_cannot_be_used_for() {
+    for address in ["valkeys://h", "rediss://h", "unix:///s", "valkey+unix:///s", "/s"] {
+        for rdma in [Rdma::Required, Rdma::Preferred] {
+            let server = ServerConfig { enable_rdma: true, rdma, ..ServerConfig::valkey(address) };
+            let (error, texts) = open_error(&IndexConfig::valkey(server)).await;
+            let setting = error.config_error().unwrap().setting();
+            assert_eq!(setting, Some("valkeyConfig.enableRDMA"), "{texts:?}");
+        }
+    }
+    for (text, setting) in [
+        (r#"{"rdma":"preferred"}"#, "valkeyConfig.rdma"),
+        (r#"{"rdma":"required","enableRDMA":false}"#, "valkeyConfig.rdma"),
+        (r#"{"rdma":"maybe","enableRDMA":true}"#, "valkeyConfig.rdma"),
+    ] {
+        let error = refused(&format!(r#"{{"valkeyConfig":{text}}}"#));
+        assert_eq!(error.setting(), Some(setting), "{text}");
+    }
+    let text = r#"{"valkeyConfig":{"enableRDMA":true,"rdma":"preferred"}}"#;
+    let config = index_config(text);
+    let written = serde_json::to_string(&config).unwrap();
+    assert_eq!(written.parse(), Ok(config), "{written}");
+}
+
+#[test]
+fn where_events_come_from_is_read_alone_and_in_the_whole_document() {
+    let events = |text: &str| text.parse::<EventsConfig>();
+    let complete = r#"{"zmqEndpoint":"tcp://*:5557","topicFilter":"kv@a","concurrency":8,
+        "engineType":"sglang","discoverPods":false,"podDiscoveryConfig":{
+        "podLabelSelector":"a=b","podNamespace":"n","socketPort":1,"replaySocketPort":65535}}"#;
+    let expected = EventsConfig {
+        zmq_endpoint: Some("tcp://*:5557".to_owned()),
+        topic_filter: "kv@a".to_owned(),
+        concurrency: NonZeroUsize::new(8).unwrap(),
+        engine: Engine::Sglang,
+        discover_pods: false,
+        pod_discovery: PodDiscoveryConfig {
+            pod_label_selector: "a=b".to_owned(),
+            pod_namespace: "n".to_owned(),
+            socket_port: 1,
+            replay_socket_port: Some(65535),
+        },
+    };
+    let whole = format!(r#"{{"indexerConfig":{{}},"kvEventsConfig":{complete}}}"#);
+    for text in [complete, &format!(r#"{{"kveventsconfig":{complete}}}"#), &whole] {
+        assert_eq!(events(text), Ok(expected.clone()), "{text}");
+    }
+    // It comes back as it was, and with all else that the document says.
+    let config: IndexerConfig = whole.parse().unwrap();
+    let written = serde_json::to_string(&config).unwrap();
+    assert_eq!(written.parse(), Ok(config), "{written}");
+
+    for text in ["{}", "null", r#"{"indexerConfig":{}}"#, r#"{"engineType":"","zmqEndpoint":""}"#] {
+        assert_eq!(events(text), Ok(EventsConfig::default()), "{text}");
+    }
+    let none = events(r#"{"podDiscoveryConfig":{"replaySocketPort":-1}}"#).unwrap();
+    assert_eq!(none.pod_discovery.replay_socket_port, None);
+    for (text, setting) in [
+        (r#"{"concurrency":0}"#, "concurrency"),
+        (r#"{"engineType":"trt"}"#, "engineType"),
+        (r#"{"podDiscoveryConfig":{"socketPort":0}}"#, "podDiscoveryConfig.socketPort"),
+        (r#"{"podDiscoveryConfig":{"socketPort":65536}}"#, "podDiscoveryConfig.socketPort"),
+        (r#"{"podDiscoveryConfig":{"port":1}}"#, "podDiscoveryConfig.port"),
+        (r#"{"kvEventsConfig":{"topics":[]}}"#, "kvEventsConfig.topics"),
+    ] {
+        assert_eq!(events(text).unwrap_err().setting(), Some(setting), "{text}");
+    }
 }
 
 #[tokio::test]

@@ -7,13 +7,24 @@ use crate::PodEntry;
 /// Every entry that some block has, each under a number that is used anew once no block has it.
 #[derive(Debug, Default)]
 pub(super) struct EntryTable {
-    /// By number. A number that is free keeps its last entry until it is used anew.
+    /// By number. One that is free has no entry, or the last one if an answer referred to the table when it was freed.
     entries: Arc<Vec<Arc<PodEntry>>>,
     /// How often each number is held; 0 for a free one.
     holds: Vec<usize>,
     /// The number of every entry that is held.
     numbers: HashMap<Arc<PodEntry>, u32>,
     free: Vec<u32>,
+    /// Stands where there is no entry.
+    nobody: Arc<PodEntry>,
+    /// What the entries that are held take.
+    bytes: u64,
+}
+
+/// What an entry takes in bytes besides its texts: itself, its count and what refers to it.
+const ENTRY_BYTES: usize = size_of::<PodEntry>() + 96;
+
+fn entry_bytes(entry: &PodEntry) -> u64 {
+    (ENTRY_BYTES + entry.pod_identifier.len() + entry.device_tier.len()) as u64
 }
 
 impl EntryTable {
@@ -24,6 +35,7 @@ impl EntryTable {
             return number;
         }
         let entry = Arc::new(entry.clone());
+        self.bytes += entry_bytes(&entry);
         // Copies the table when a lookup's answer still refers to it: then only, and only for an entry that is new.
         let entries = Arc::make_mut(&mut self.entries);
         let number = match self.free.pop() {
@@ -53,14 +65,25 @@ impl EntryTable {
         let holds = &mut self.holds[number as usize];
         *holds -= 1;
         if *holds == 0 {
-            self.numbers.remove(&self.entries[number as usize]);
+            let entry = &self.entries[number as usize];
+            self.bytes -= entry_bytes(entry);
+            self.numbers.remove(entry);
             self.free.push(number);
+            // Not kept until the number is used anew, unless a lookup's answer refers to the table.
+            if let Some(entries) = Arc::get_mut(&mut self.entries) {
+                entries[number as usize] = Arc::clone(&self.nobody);
+            }
         }
     }
 
     /// The numbers of those of these entries that are held.
     pub(super) fn find(&self, entries: &[PodEntry]) -> Vec<u32> {
         entries.iter().filter_map(|entry| self.numbers.get(entry).copied()).collect()
+    }
+
+    /// What the entries take in memory, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The entries by number, as they are now.

@@ -2,7 +2,10 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    state::{Holders, MAPPED_MAX},
+    *,
+};
 
 fn index(size: usize, pod_cache_size: usize) -> InMemoryIndex {
     InMemoryIndex::new(InMemoryConfig { size, pod_cache_size }).unwrap()
@@ -129,7 +132,8 @@ fn a_bound_of_zero_is_an_error_that_names_it() {
 async fn debug_shows_how_much_there_is_and_not_what() {
     let index = InMemoryIndex::new(InMemoryConfig { size: 7, pod_cache_size: 3 }).unwrap();
     index.add(Some(&hashes([1])), &hashes([2, 3]), &[PodEntry::new("a", "gpu")]).await.unwrap();
-    let shown = "InMemoryIndex { request_keys: 2, engine_keys: 1, size: 7, pod_cache_size: 3, .. }";
+    let shown = "InMemoryIndex { request_keys: 2, engine_keys: 1, size: 7, \
+                 pod_cache_size: 3, used_bytes: 433, .. }";
     assert_eq!(format!("{index:?}"), shown);
     let index: std::sync::Arc<dyn Index> = std::sync::Arc::new(index);
     assert_eq!(format!("{index:?}"), "Index(in memory, of up to 7 request keys)");
@@ -365,6 +369,148 @@ proptest! {
                 assert_eq!(engines, model.engines);
                 let distinct: HashSet<_> = model.blocks.iter().flat_map(|(_, held)| held).collect();
                 assert_eq!(index.state().entries.len(), distinct.len());
+            }
+        });
+    }
+}
+
+fn with_budget(size_bytes: u64) -> InMemoryIndex {
+    InMemoryIndex::with_budget(CostAwareConfig { size_bytes }).unwrap()
+}
+
+#[test]
+fn a_budget_of_nothing_is_refused() {
+    let error = InMemoryIndex::with_budget(CostAwareConfig { size_bytes: 0 }).unwrap_err();
+    assert_eq!(error.setting(), Some("costAwareMemoryConfig.size"));
+}
+
+#[tokio::test]
+async fn a_spent_budget_forgets_the_keys_that_were_longest_not_used() {
+    let index = with_budget(100_000);
+    for key in 0..3_000 {
+        index.add(Some(&hashes([key])), &hashes([key]), &[gpu("a")]).await.unwrap();
+        // The first one is used all the time.
+        assert_eq!(holders(&index, 0).await, ["a"], "{key}");
+        assert!(index.used_bytes() <= 100_000);
+    }
+    let held = index.state().blocks.len() as u64;
+    assert!((100..1_000).contains(&held), "{held}");
+    for key in 3_001 - held..3_000 {
+        assert_eq!(holders(&index, key).await, ["a"], "{key} of {held}");
+    }
+    assert!(holders(&index, 3_000 - held).await.is_empty());
+}
+
+#[tokio::test]
+async fn engine_keys_are_bounded_and_those_of_held_blocks_stay() {
+    let index = with_budget(100_000);
+    index.add(Some(&hashes([7])), &hashes([7]), &[gpu("a")]).await.unwrap();
+    for key in 100..4_000 {
+        index
+            .add(Some(&hashes([key, key + 1_000_000])), &hashes([key]), &[gpu("a")])
+            .await
+            .unwrap();
+        assert_eq!(holders(&index, 7).await, ["a"]);
+    }
+    let blocks = index.state().blocks.len();
+    let engines = index.state().engines.len();
+    assert!(engines < 4 * blocks, "{engines} engine keys for {blocks} request keys");
+    index.evict(&hashes([7]), KeyType::Engine, &[gpu("a")]).await.unwrap();
+    assert!(holders(&index, 7).await.is_empty());
+    index.evict(&hashes([1_003_999]), KeyType::Engine, &[gpu("a")]).await.unwrap();
+    assert!(holders(&index, 3_999).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_larger_than_the_budget_is_not_kept() {
+    let index = with_budget(1_000);
+    let long = "p".repeat(2_000);
+    index.add(Some(&hashes([1])), &hashes([1, 2]), &[gpu(&long)]).await.unwrap();
+    assert!(holders(&index, 1).await.is_empty());
+    assert!(index.used_bytes() <= 1_000);
+    index.add(None, &hashes([1]), &[gpu("a")]).await.unwrap();
+    assert_eq!(holders(&index, 1).await, ["a"]);
+    assert_eq!(index.describe(), "in memory, of up to 1000 bytes");
+}
+
+#[tokio::test]
+async fn pods_that_come_and_go_leave_nothing_in_the_budget() {
+    let index = with_budget(1 << 20);
+    for pod in 0..100 {
+        let pod = format!("{pod}{}", "x".repeat(1_000));
+        let keys = hashes(0..50);
+        index.add(Some(&keys), &keys, &[gpu(&pod)]).await.unwrap();
+        index.evict(&keys, KeyType::Engine, &[gpu(&pod)]).await.unwrap();
+        assert_eq!(index.used_bytes(), 0);
+    }
+}
+
+/// What the parts of the index take, counted anew.
+fn recounted(state: &State) -> u64 {
+    let key = |spilled, capacity: usize, item| 87 + if spilled { capacity * item } else { 0 };
+    let blocks: usize =
+        state.blocks.iter().map(|(_, list)| key(list.spilled(), list.capacity(), 4)).sum();
+    let engines: usize =
+        state.engines.iter().map(|(_, list)| key(list.spilled(), list.capacity(), 8)).sum();
+    let table = state.entries.snapshot();
+    let held: HashSet<u32> = state.blocks.iter().flat_map(|(_, list)| list).copied().collect();
+    let entries: usize = held
+        .into_iter()
+        .map(|id| &table[id as usize])
+        .map(|entry| 72 + 96 + entry.pod_identifier.len() + entry.device_tier.len())
+        .sum();
+    (blocks + engines + entries) as u64
+}
+
+proptest! {
+    #[test]
+    fn a_budget_is_kept_and_what_is_left_is_what_was_added(
+        budget in 1_000..5_000_u64, operations in prop::collection::vec(any_operation(), 1..80),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let index = with_budget(budget);
+            let mut model = Model { size: usize::MAX, pod_cache_size: usize::MAX, ..Model::default() };
+            for operation in operations {
+                match &operation {
+                    Operation::Lookup(keys, pods) => {
+                        let pods: PodSet = pods.iter().map(String::as_str).collect();
+                        let found = index.lookup(keys, &pods).await.unwrap();
+                        let all = model.lookup(keys, &pods);
+                        // Keys are forgotten as a whole, and come back with what was added since.
+                        for ((key, entries), (expected, held)) in found.iter().zip(all) {
+                            assert_eq!(key, expected);
+                            assert!(entries.into_iter().all(|entry| held.contains(entry)));
+                        }
+                    }
+                    Operation::Add(engine_keys, keys, entries) => {
+                        index.add(Some(engine_keys), keys, entries).await.unwrap();
+                        model.add(engine_keys, keys, entries);
+                    }
+                    Operation::Evict(keys, key_type, entries) => {
+                        // What an engine key maps to may have been forgotten, and then it evicts nothing.
+                        let reached: Vec<BlockHash> = match key_type {
+                            KeyType::Request => keys.clone(),
+                            KeyType::Engine => {
+                                let state = index.state();
+                                let mapped = keys.iter().filter_map(|key| state.engines.peek(key));
+                                mapped.flatten().copied().collect()
+                            }
+                        };
+                        index.evict(keys, *key_type, entries).await.unwrap();
+                        model.remove(&reached, entries);
+                    }
+                    Operation::RequestKey(engine_key) => {
+                        drop(index.request_key(*engine_key).await);
+                    }
+                    Operation::Clear(pod) => {
+                        index.clear(pod).await.unwrap();
+                        model.clear(pod);
+                    }
+                }
+                let state = index.state();
+                assert_eq!(state.used_bytes(), recounted(&state));
+                assert!(state.used_bytes() <= budget);
             }
         });
     }

@@ -116,8 +116,12 @@ impl Window {
     /// How many keys to ask for next; `None` while enough is under way.
     pub(super) fn next_chunk(&self) -> Option<usize> {
         // The first keys of a short way are one request. After them, at least two are under way, so that the next is
-        // there when one has been taken in.
-        let parts = if self.is_first() && self.size <= 4 * CHUNK_MIN { 1 } else { 4 };
+        // there when one has been taken in; more where there are enough keys for each to be worth its request.
+        let parts = match self.size {
+            size if self.is_first() && size <= 4 * CHUNK_MIN => 1,
+            ..1024 => 2,
+            _ => 4,
+        };
         let chunk = (self.size / parts).clamp(CHUNK_MIN.min(self.size), CHUNK_MAX);
         (self.under_way + chunk <= self.size).then_some(chunk)
     }

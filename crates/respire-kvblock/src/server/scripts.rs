@@ -57,14 +57,20 @@ pub(super) static EVICT: Script = Script::new(
     for group = count + 3, #ARGV do
         local engine, first, last = KEYS[at], at + 1, at + tonumber(ARGV[group])
         at = last + 1
-        local kind = redis.call('TYPE', engine).ok
-        local known = kind == 'zset' and redis.call('ZCARD', engine) == last - first + 1
-        for i = first, last do
-            if not known then break end
-            known = redis.call('ZSCORE', engine, string.sub(KEYS[i], skip)) ~= false
+        local size = last - first + 1
+        -- One more than there should be, to see that there are no more.
+        local members = redis.pcall('ZRANGE', engine, 0, size)
+        if members.err and not string.find(members.err, '^WRONGTYPE') then return members end
+        local known = #members == size
+        if known and size > 1 then
+            local declared = {}
+            for i = first, last do declared[string.sub(KEYS[i], skip)] = true end
+            for _, member in ipairs(members) do known = known and declared[member] end
+        elseif known then
+            known = members[1] == string.sub(KEYS[first], skip)
         end
         local reply = 0
-        if kind == 'none' then
+        if not members.err and #members == 0 then
             reply = {}
         elseif known then
             local empty = true
