@@ -18,10 +18,12 @@ use respire_kvblock::{ConfigError, ServerConfig};
 mod bench;
 mod doctor;
 mod hash;
+mod index;
 
 pub(crate) use bench::BenchArgs;
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use hash::HashArgs;
+pub(crate) use index::{Action, IndexArgs, LayoutArg};
 
 /// The environment variable with the address of the server that `auto` prefers.
 const ADDRESS_VARIABLE: &str = "VALKEY_ADDR";
@@ -48,6 +50,7 @@ pub(crate) enum Command {
     Decode(DecodeArgs),
     Doctor(DoctorArgs),
     Hash(HashArgs),
+    Index(IndexArgs),
 }
 
 /// Replay LLM requests through simulated pods, route them by the index, and check the index.

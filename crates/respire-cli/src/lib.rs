@@ -38,6 +38,7 @@ mod dump;
 pub mod fleet;
 pub mod generate;
 pub mod hash;
+pub mod index;
 pub mod keys;
 pub mod local_server;
 pub mod oracle;

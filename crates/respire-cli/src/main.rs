@@ -5,25 +5,35 @@ mod signals;
 
 use std::error::Error;
 use std::fmt::Display;
+use std::fs;
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
+use respire::{Client, Config};
 use respire_cli::bench::{self, Bench};
 use respire_cli::causes::with_causes;
 use respire_cli::decode::{self, Outcome, StreamError};
 use respire_cli::doctor;
 use respire_cli::fleet::FleetSize;
 use respire_cli::hash;
+use respire_cli::index;
 use respire_cli::replay::{self, Options, ReplayError};
 use respire_cli::report::Report;
 use respire_cli::source::{Extent, Requests, Source};
 use respire_cli::store::{Store, StoreChoice, StoreError, server_name};
-use respire_kvblock::ServerConfig;
+use respire_kvblock::{
+    BitmapIndex, BitmapOptions, BlockHash, ConfigError, Index, IndexConfig, IndexerConfig, KeyType,
+    ServerConfig,
+};
 
-use crate::args::{BenchArgs, Cli, Command, DoctorArgs, HashArgs, ReplayArgs};
+use crate::args::{
+    Action, BenchArgs, Cli, Command, DoctorArgs, HashArgs, IndexArgs, LayoutArg, ReplayArgs,
+};
 use crate::signals::Signals;
 
 /// Exit status of `decode` when the input is not RESP.
@@ -31,6 +41,9 @@ const PROTOCOL_ERROR: u8 = 3;
 
 /// Exit status of `decode` when the input stops inside of a frame.
 const INCOMPLETE: u8 = 4;
+
+/// What the names of a bitmap index begin with if nothing else is said.
+const BITMAP_PREFIX: &str = "kvb:";
 
 /// Exit status of `hash` when the input is not what it has to be.
 const BAD_INPUT: u8 = 3;
@@ -57,6 +70,7 @@ fn main() -> ExitCode {
         Command::Decode(args) => decode(&args.options()).map_err(Into::into),
         Command::Doctor(args) => doctor(&args),
         Command::Hash(args) => hash(&args),
+        Command::Index(args) => index(&args),
     };
     outcome.unwrap_or_else(|error| {
         say(&with_causes(&*error));
@@ -121,6 +135,134 @@ fn hash(args: &HashArgs) -> Result<ExitCode, Box<dyn Error>> {
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Does what `index` was asked to.
+#[tokio::main(flavor = "current_thread")]
+async fn index(args: &IndexArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let target = Target::of(args)?;
+    match &args.action {
+        Action::Lookup { keys, pod } => {
+            let keys = keys_or_input(keys)?;
+            let pods = pod.iter().map(String::as_str).collect();
+            let found = index::lookup(&*target.open().await?, &keys, &pods).await?;
+            print_either(&found, args.json)?;
+        }
+        Action::Add { keys, entry, engine_key } => {
+            let keys = keys_or_input(keys)?;
+            target.open().await?.add(Some(engine_key), &keys, entry).await?;
+            print_done(args.json)?;
+        }
+        Action::Evict { keys, entry, engine } => {
+            let keys = keys_or_input(keys)?;
+            let key_type = if *engine { KeyType::Engine } else { KeyType::Request };
+            target.open().await?.evict(&keys, key_type, entry).await?;
+            print_done(args.json)?;
+        }
+        Action::Clear { pod } => {
+            target.open().await?.clear(pod).await?;
+            print_done(args.json)?;
+        }
+        Action::Stat { entries } => {
+            let client = target.client().await?;
+            let stat = index::stat(&client, args.layout.into(), target.prefix(), *entries).await?;
+            print_either(&stat, args.json)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The index that is meant: a server, and how it is kept there.
+struct Target {
+    server: ServerConfig,
+    is_redis: bool,
+    layout: LayoutArg,
+}
+
+impl Target {
+    fn of(args: &IndexArgs) -> Result<Self, Box<dyn Error>> {
+        let (mut server, is_redis) = match (&args.url, &args.config) {
+            (Some(url), _) => (ServerConfig::valkey(url), false),
+            (None, Some(path)) => Self::configured(path)?,
+            (None, None) => {
+                let server = ServerConfig::from_env()?;
+                (server.ok_or("name a server by --url, --config or VALKEY_ADDR")?, false)
+            }
+        };
+        let layout = args.layout;
+        if let Some(prefix) = &args.key_prefix {
+            server.key_prefix.clone_from(prefix);
+        }
+        if matches!(layout, LayoutArg::Bitmap) && server.key_prefix.is_empty() {
+            server.key_prefix = BITMAP_PREFIX.to_owned();
+        }
+        Ok(Self { server, is_redis, layout })
+    }
+
+    fn configured(path: &Path) -> Result<(ServerConfig, bool), Box<dyn Error>> {
+        let named = |error: &dyn Display| format!("{}: {error}", path.display());
+        let text = fs::read_to_string(path).map_err(|error| named(&error))?;
+        let config: IndexerConfig =
+            text.parse().map_err(|error: ConfigError| named(&with_causes(&error)))?;
+        match (config.index.valkey, config.index.redis) {
+            (Some(valkey), _) => Ok((valkey, false)),
+            (None, Some(redis)) => Ok((redis, true)),
+            (None, None) => {
+                Err(named(&"configures no server, and an index in memory is its process's own")
+                    .into())
+            }
+        }
+    }
+
+    fn prefix(&self) -> &str {
+        &self.server.key_prefix
+    }
+
+    async fn open(&self) -> Result<Arc<dyn Index>, Box<dyn Error>> {
+        let server = self.server.clone();
+        Ok(match (self.layout, self.is_redis) {
+            (LayoutArg::LlmD, false) => IndexConfig::valkey(server).open().await?,
+            (LayoutArg::LlmD, true) => IndexConfig::redis(server).open().await?,
+            (LayoutArg::Bitmap, _) => {
+                let options = BitmapOptions::default().with_key_prefix(self.prefix());
+                Arc::new(BitmapIndex::new(self.client().await?, options))
+            }
+        })
+    }
+
+    async fn client(&self) -> Result<Client, Box<dyn Error>> {
+        if self.server.enable_rdma {
+            return Err("RDMA is not available here, and TCP is not used in its place".into());
+        }
+        let config: Config = self.server.url().parse()?;
+        Ok(Client::with_config(config).await?)
+    }
+}
+
+/// The keys of the command line, or those that stand on standard input if there are none.
+fn keys_or_input(keys: &[BlockHash]) -> Result<Vec<BlockHash>, Box<dyn Error>> {
+    if !keys.is_empty() {
+        return Ok(keys.to_vec());
+    }
+    let text = io::read_to_string(io::stdin().lock())?;
+    let key = |word: &str| word.parse().map_err(|error| format!("{word:.40}: {error}").into());
+    text.split_whitespace().map(key).collect()
+}
+
+fn print_done(json: bool) -> io::Result<()> {
+    if json { print(&r#"{"done":true}"#) } else { Ok(()) }
+}
+
+fn print_either<T: Display + serde::Serialize>(
+    value: &T,
+    json: bool,
+) -> Result<(), Box<dyn Error>> {
+    if json {
+        print(&serde_json::to_string(value)?)?;
+    } else {
+        print(&value.to_string().trim_end())?;
+    }
+    Ok(())
 }
 
 fn replay(args: &ReplayArgs) -> Result<ExitCode, Box<dyn Error>> {

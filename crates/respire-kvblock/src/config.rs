@@ -250,8 +250,8 @@ impl ServerConfig {
         }
     }
 
-    /// The address with a scheme: `redis://` goes before one that has none of those known.
-    fn url(&self) -> String {
+    /// The address with a scheme: `redis://` goes before one that has none of those known. A password in it is in this too.
+    pub fn url(&self) -> String {
         const SCHEMES: [&str; 9] = [
             "redis+rdma://",
             "valkey+rdma://",
