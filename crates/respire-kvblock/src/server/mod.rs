@@ -7,6 +7,8 @@
 //!
 //! Hashes are unsigned decimal numbers. Up to v0.8 an engine key was a string with one request key: it is read, and
 //! becomes a sorted set when its engine key is added again.
+//!
+//! Where a reverse index is kept, there are sets beside these, named `engine:~...`: see [`reverse`].
 
 use std::{
     borrow::Cow,
@@ -39,8 +41,8 @@ pub use report::{Finding, ServerReport, Severity, check_server};
 
 /// An index on a server, shared with every other process that uses the same database, llm-d's included.
 ///
-/// What it writes is llm-d's layout of v0.9 and later, byte for byte; what it reads goes back to v0.5. It speaks RESP2
-/// and RESP3 and sends nothing that servers do not know since version 4.0, but for an option that it can do without. To
+/// What it writes is llm-d's layout of v0.9 and later, byte for byte and, unless a [reverse index](ClearBy) is asked for,
+/// nothing else; what it reads goes back to v0.5. It speaks RESP2 and RESP3 and sends nothing that servers do not know since version 4.0, but for an option that it can do without. To
 /// add it needs permission for transactions, to evict by engine key for scripts.
 ///
 /// An [`add`](Index::add) writes what an engine key maps to and the mapping in one transaction of about 128 blocks: a server
