@@ -22,7 +22,7 @@ use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use respire::{Client, Command, Config, Error, Pipeline};
+use respire::{Address, Client, Command, Config, Error, Pipeline};
 use rustix::time::{ClockId, clock_gettime};
 use tokio_util::sync::CancellationToken;
 
@@ -100,6 +100,22 @@ pub struct Options {
     pub seed: u64,
     /// Has the client take the times of every request, and reports where they went.
     pub phases: bool,
+}
+
+/// The same server by way of a relay.
+fn through(server: Config, relay: Address) -> Config {
+    let name = match server.address() {
+        Address::Tcp { host, .. } => Some(host.clone()),
+        _ => None,
+    };
+    let server = server.with_address(relay);
+    // The relay hands on what is encrypted. The certificate is the server's, whatever the address is now.
+    match (server.tls().cloned(), name) {
+        (Some(tls), Some(name)) if tls.server_name().is_none() => {
+            server.with_tls(tls.with_server_name(name))
+        }
+        _ => server,
+    }
 }
 
 /// Why nothing was measured.
@@ -212,7 +228,7 @@ impl Bench {
             server = server.with_latency_sampling(1);
         }
         if let Some(relay) = &relay {
-            server = server.with_address(relay.address());
+            server = through(server, relay.address());
         }
         let mut runs: Vec<Run> = Vec::new();
         let total = match &self.options.load {

@@ -114,6 +114,11 @@ impl TlsConfig {
         self
     }
 
+    /// The name that the certificate must be for, where it is not that of the address.
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
     /// Sets the oldest version of TLS that is spoken.
     pub fn with_version_min(mut self, version: TlsVersion) -> Self {
         self.version_min = version;
