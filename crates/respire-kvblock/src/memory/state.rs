@@ -22,9 +22,10 @@ pub(super) const MAPPED_MAX: usize = 1024;
 /// How many keys are searched one by one before a set is built for them.
 const SEARCHED_MAX: usize = 16;
 
-/// What a key takes in bytes, of either kind, besides a list that does not fit in place: 48 for the node of the list by
-/// use, and 17 for its place in the table, which is between half and seven eighths full.
-const KEY_BYTES: u64 = 48 + 39;
+/// What a key takes in bytes at most, of either kind, besides a list that does not fit in place: 48 for the node of the list
+/// by use, and 78 for its place in the table. That is 17 a bucket, of which a table that forgets as much as it learns has up to
+/// 32 for 7 keys: it grows when it is not half full of keys, for the marks that the forgotten ones have left.
+const KEY_BYTES: u64 = 48 + 78;
 
 /// How many engine keys are looked at whenever a request key is forgotten, from the longest unused on. More than one, so
 /// that those of which nothing is left are found before the index has turned over; few, so that forgetting stays cheap.
