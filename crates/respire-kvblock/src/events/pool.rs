@@ -19,7 +19,7 @@ use super::{
     stats::{Counters, EventStats},
     topic::EventMessage,
 };
-use crate::{Index, Resync, ResyncReason, TokenProcessor};
+use crate::{EventsConfig, Index, Resync, ResyncReason, TokenProcessor};
 
 /// The unit in which queues count bytes. What a message takes besides its payload is some hundred bytes, and one unit
 /// stands for it.
@@ -62,6 +62,13 @@ impl Default for PoolConfig {
             blocks_per_pod: NonZeroUsize::new(16_384).expect("not 0"),
             references_per_pod: None,
         }
+    }
+}
+
+/// llm-d's settings: the engine, and as many workers as its `concurrency`. The rest is the default.
+impl From<&EventsConfig> for PoolConfig {
+    fn from(config: &EventsConfig) -> Self {
+        Self { engine: config.engine, workers: config.concurrency.get(), ..Self::default() }
     }
 }
 
