@@ -250,7 +250,7 @@ on_servers! {
     }
 
     async fn a_lookup_stops_asking_soon_after_the_first_miss(index, raw) {
-        let index = index.with_round_trip(Some(Duration::from_micros(60)));
+        let index = index.with_round_trip(Some(Duration::from_micros(100)));
         let keys = hashes(0..8000);
         index.lookup(&keys, &PodSet::all()).await.unwrap();
         assert_eq!(raw.calls("hkeys"), 80);
