@@ -255,14 +255,10 @@ impl ReplayArgs {
 }
 
 fn environment_server(named: &ServerConfig) -> Result<(StoreChoice, Option<String>), String> {
-    if named.enable_rdma {
-        return Err(
-            "VALKEY_ENABLE_RDMA is set, but RDMA is not available yet, and TCP is not used \
-                    in its place: unset it, or choose another --store"
-                .to_owned(),
-        );
-    }
-    let config = server(&named.address).map_err(|error| format!("{ADDRESS_VARIABLE} {error}"))?;
+    let url = named.dialled_url().ok_or_else(|| {
+        format!("VALKEY_ENABLE_RDMA is set, and {ADDRESS_VARIABLE} names a Unix socket or TLS, which RDMA has none of")
+    })?;
+    let config = server(&url).map_err(|error| format!("{ADDRESS_VARIABLE} {error}"))?;
     let note = format!("store: {ADDRESS_VARIABLE}, {}", server_name(&config));
     Ok((StoreChoice::Server(Box::new(config)), Some(note)))
 }
@@ -429,9 +425,11 @@ mod tests {
 
     #[test]
     fn rdma_is_not_silently_something_else() {
-        let rdma = || Ok(Some(ServerConfig { enable_rdma: true, ..ServerConfig::valkey("h:1") }));
+        let rdma = || {
+            Ok(Some(ServerConfig { enable_rdma: true, ..ServerConfig::valkey("unix:///run/s") }))
+        };
         let message = parse(&[]).unwrap().store(rdma).unwrap_err();
-        assert!(message.contains("RDMA is not available yet"), "{message}");
+        assert!(message.contains("which RDMA has none of"), "{message}");
         assert!(parse(&["--store", "memory"]).unwrap().store(rdma).is_ok());
     }
 

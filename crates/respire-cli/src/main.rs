@@ -231,10 +231,9 @@ impl Target {
     }
 
     async fn client(&self) -> Result<Client, Box<dyn Error>> {
-        if self.server.enable_rdma {
-            return Err("RDMA is not available here, and TCP is not used in its place".into());
-        }
-        let config: Config = self.server.url().parse()?;
+        let url = self.server.dialled_url();
+        let url = url.ok_or("RDMA was asked for, and has neither TLS nor Unix sockets")?;
+        let config: Config = url.parse()?;
         Ok(Client::with_config(config).await?)
     }
 }

@@ -289,7 +289,6 @@ fn a_variable_that_cannot_be_followed_is_an_error_and_not_passed_over() {
     let not_text = std::ffi::OsStr::from_bytes(b"host\xff:6379");
     for (name, value, reason) in [
         ("VALKEY_ADDR", not_text, "VALKEY_ADDR"),
-        ("VALKEY_ENABLE_RDMA", "true".as_ref(), "RDMA is not available yet"),
         ("VALKEY_ENABLE_RDMA", "perhaps".as_ref(), "VALKEY_ENABLE_RDMA"),
     ] {
         let output = respire(&["--limit", "1"]).env(name, value).output().unwrap();
@@ -298,6 +297,20 @@ fn a_variable_that_cannot_be_followed_is_an_error_and_not_passed_over() {
         // A store that was chosen asks no variable.
         let mut command = respire(&["--limit", "1", "--store", "memory"]);
         assert_eq!(command.env(name, value).output().unwrap().status.code(), Some(0));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn rdma_is_what_is_dialled_where_it_is_asked_for() {
+    // Whatever this machine has, nothing leads there.
+    for args in [&["--limit", "1"][..], &["--limit", "1", "--store", "valkey+rdma://127.0.0.1:1"]] {
+        let mut command = respire(args);
+        command.env("VALKEY_ADDR", "valkey://127.0.0.1:1").env("VALKEY_ENABLE_RDMA", "true");
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("the transport cannot be connected"), "{said}");
     }
 }
 

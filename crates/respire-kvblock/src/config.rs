@@ -250,6 +250,15 @@ impl ServerConfig {
         }
     }
 
+    /// The URL that is dialled: [`url`](Self::url), and where RDMA is enabled, the same with `+rdma` in its scheme. `None` where
+    /// the address does not go with RDMA.
+    pub fn dialled_url(&self) -> Option<String> {
+        match self.enable_rdma {
+            false => Some(self.url()),
+            true => rdma::url(&self.url(), "").ok(),
+        }
+    }
+
     /// The address with a scheme: `redis://` goes before one that has none of those known. A password in it is in this too.
     pub fn url(&self) -> String {
         const SCHEMES: [&str; 9] = [

@@ -401,6 +401,24 @@ fn an_address_without_a_known_scheme_is_one_of_redis() {
 }
 
 #[test]
+fn rdma_is_another_scheme_of_the_same_address() {
+    let over = |address: &str| {
+        ServerConfig { enable_rdma: true, ..ServerConfig::valkey(address) }.dialled_url()
+    };
+    for (address, url) in [
+        ("valkey://u:p@h:1/2?rx_size=64kb", "valkey+rdma://u:p@h:1/2?rx_size=64kb"),
+        ("h:1", "redis+rdma://h:1"),
+        ("valkey+rdma://h", "valkey+rdma://h"),
+    ] {
+        assert_eq!(over(address).as_deref(), Some(url));
+    }
+    for address in ["rediss://h", "valkeys://h", "unix:///s", "/s", "unix:/s"] {
+        assert_eq!(over(address), None, "{address}");
+    }
+    assert_eq!(ServerConfig::valkey("h").dialled_url().as_deref(), Some("redis://h"));
+}
+
+#[test]
 fn the_environment_names_a_valkey_server() {
     let read = |address: Option<&str>, rdma: Option<&str>| {
         ServerConfig::from_variables(|name| match name {
