@@ -20,7 +20,7 @@ use respire_cli::replay::{self, Options, ReplayError};
 use respire_cli::report::Report;
 use respire_cli::route::Route;
 use respire_cli::source::{Requests, Source};
-use respire_cli::store::{Store, StoreChoice, StoreError};
+use respire_cli::store::{Layout, Store, StoreChoice, StoreError};
 use respire_cli::trace::{Request, TraceError};
 use respire_kvblock::{BlockHash, Index, IndexError, KeyType, Lookup, PodEntry, PodSet};
 use tokio::task::JoinSet;
@@ -157,6 +157,30 @@ async fn concurrent_writers_leave_the_index_equal_to_the_pods() {
             let report = replay_on(&bench, &with_writers(writers), size, workload(400)).await;
             assert!(report.is_clean(), "{}, {writers} writers: {report:?}", bench.name);
             assert!(report.adds > report.evicts && report.evicts > 0, "{report:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bitmaps_agree_with_the_pods_and_leave_nothing_behind() {
+    let stop = CancellationToken::new();
+    let refused =
+        Store::open_in(Layout::Bitmap, &StoreChoice::Memory, fleet(4, "700"), false, TAG, &stop);
+    assert!(matches!(refused.await, Err(StoreError::NoServer)));
+    for flavour in Flavour::ALL {
+        let bench = Bench::server(flavour);
+        for (pods, options) in
+            [(4, options(Route::Index)), (40, with_writers(4)), (4, with_writers(4))]
+        {
+            let choice = StoreChoice::Server(Box::new(bench.config().unwrap()));
+            let size = fleet(pods, "700");
+            let opened = Store::open_in(Layout::Bitmap, &choice, size, false, TAG, &stop);
+            let mut store = opened.await.unwrap();
+            let report = run(&options, workload(300), &mut store).await.unwrap();
+            assert!(report.is_clean(), "{}: {report:?}", bench.name);
+            assert!(report.adds > 0 && report.block_hit_rate > 0.0, "{report:?}");
+            store.close().await.unwrap();
+            assert_eq!(bench.keys_held().await, 0, "{} is left as it was found", bench.name);
         }
     }
 }

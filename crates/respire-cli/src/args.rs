@@ -11,7 +11,7 @@ use respire_cli::decode::{Format, Options};
 use respire_cli::pod::Capacity;
 use respire_cli::route::Route;
 use respire_cli::source::Source;
-use respire_cli::store::{StoreChoice, server_name};
+use respire_cli::store::{Layout, StoreChoice, server_name};
 use respire_codec::{DecoderConfig, Limits, Mode, Protocol};
 use respire_kvblock::{ConfigError, ServerConfig};
 
@@ -65,6 +65,11 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "auto|memory|URL", default_value = "auto")]
     #[arg(value_parser = NonEmptyStringValueParser::new())]
     store: String,
+
+    /// How the index is kept on a server
+    #[arg(long, value_name = "llm-d|bitmap", hide_possible_values = true)]
+    #[arg(value_enum, default_value_t)]
+    pub(crate) layout: Layout,
 
     /// How many pods there are
     #[arg(long, value_name = "N", default_value = "8", value_parser = pods)]

@@ -2,7 +2,8 @@
 //! pods hold.
 //!
 //! A server is read raw, key by key, and not through the index: what the index failed to write, or
-//! wrote where it never looks, shows. An index in memory can only be asked.
+//! wrote where it never looks, shows. An index in memory can only be asked, and bitmaps are by an
+//! index that knows nothing but what stands on the server.
 
 use std::collections::{HashMap, HashSet};
 
@@ -49,9 +50,10 @@ async fn index_pairs(
     fleet: &Fleet,
 ) -> Result<HashSet<(BlockHash, usize)>, ReplayError> {
     let mut pairs = HashSet::new();
+    let index = store.second_index();
     for id in store.written().blocks() {
         let key = store.keys().request_key(id);
-        let lookup = store.index().lookup(&[key], &PodSet::all()).await;
+        let lookup = index.lookup(&[key], &PodSet::all()).await;
         let lookup = lookup.map_err(ReplayError::Index)?;
         let pods = lookup.entries(0).filter_map(|entry| fleet.number(entry));
         pairs.extend(pods.map(|pod| (key, pod)));

@@ -406,7 +406,8 @@ async fn open_store(
     signals: &Signals,
 ) -> Result<Option<Store>, StoreError> {
     let fleet = FleetSize { pods: args.pods(), capacity: args.capacity };
-    let open = Store::open(choice, fleet, args.allow_non_empty, tag(), signals.stop());
+    let open =
+        Store::open_in(args.layout, choice, fleet, args.allow_non_empty, tag(), signals.stop());
     let Some(store) = signals.stop().run_until_cancelled(open).await else { return Ok(None) };
     let store = store?;
     for note in store.notes() {
@@ -414,10 +415,9 @@ async fn open_store(
     }
     if store.blocks_to_remove().is_some() {
         signals.set_last_word(format!(
-            "left at once: {} may still hold keys of this replay, which are those of the pods \
-             {}*",
+            "left at once: {} may still hold keys of this replay, {}",
             store.name(),
-            store.keys().pod_prefix()
+            store.traces()
         ));
     }
     Ok(Some(store))

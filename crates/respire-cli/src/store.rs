@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use respire::{Address, Client, Command, Config, Pipeline};
-use respire_kvblock::{InMemoryConfig, InMemoryIndex, Index, ServerIndex};
+use respire_kvblock::{
+    BitmapIndex, BitmapOptions, InMemoryConfig, InMemoryIndex, Index, ServerIndex,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::causes::with_causes;
@@ -32,6 +34,16 @@ pub enum StoreChoice {
     Server(Box<Config>),
 }
 
+/// How an index on a server is kept there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Layout {
+    /// As llm-d keeps it: a hash for each block
+    #[default]
+    LlmD,
+    /// A bit for each holder of a block
+    Bitmap,
+}
+
 /// An index, the names that a replay uses in it, and what it has written there.
 pub struct Store {
     name: String,
@@ -39,6 +51,8 @@ pub struct Store {
     keys: Keys,
     index: Arc<dyn Index>,
     client: Option<Client>,
+    layout: Layout,
+    tag: u64,
     private: Option<LocalServer>,
     fleet: FleetSize,
     /// Every block that the index was ever told of, with its pods.
@@ -65,10 +79,36 @@ impl Store {
         tag: u64,
         stop: &CancellationToken,
     ) -> Result<Self, StoreError> {
-        match choice {
-            StoreChoice::Auto => Self::private(fleet, tag, stop).await,
-            StoreChoice::Memory => Ok(Self::memory(fleet, tag)),
-            StoreChoice::Server(config) => Self::server(config, fleet, allow_non_empty, tag).await,
+        Self::open_in(Layout::LlmD, choice, fleet, allow_non_empty, tag, stop).await
+    }
+
+    /// As [`open`](Self::open), in the layout that is asked for.
+    ///
+    /// # Errors
+    ///
+    /// As there; and where a layout is asked for that only servers have, but there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// As there.
+    pub async fn open_in(
+        layout: Layout,
+        choice: &StoreChoice,
+        fleet: FleetSize,
+        allow_non_empty: bool,
+        tag: u64,
+        stop: &CancellationToken,
+    ) -> Result<Self, StoreError> {
+        let store = match choice {
+            StoreChoice::Auto => Self::private(layout, fleet, tag, stop).await?,
+            StoreChoice::Memory => Self::memory(fleet, tag),
+            StoreChoice::Server(config) => {
+                Self::server(layout, config, fleet, allow_non_empty, tag).await?
+            }
+        };
+        match store.client {
+            None if layout != Layout::LlmD => Err(StoreError::NoServer),
+            _ => Ok(store),
         }
     }
 
@@ -81,6 +121,7 @@ impl Store {
 
     /// The first server that can be started, or memory; [`notes`](Self::notes) say which and why.
     async fn private(
+        layout: Layout,
         fleet: FleetSize,
         tag: u64,
         stop: &CancellationToken,
@@ -105,7 +146,7 @@ impl Store {
             };
             let config = Config::new(Address::Unix(server.socket_path().to_owned()));
             let client = Client::with_config(config).await.map_err(StoreError::Server)?;
-            let mut store = Self::over(flavour.program().to_owned(), client, fleet, tag);
+            let mut store = Self::over(layout, flavour.program().to_owned(), client, fleet, tag);
             notes.push(format!("started a private {}", flavour.program()));
             (store.private, store.notes) = (Some(server), notes);
             return Ok(store);
@@ -115,6 +156,7 @@ impl Store {
     }
 
     async fn server(
+        layout: Layout,
         config: &Config,
         fleet: FleetSize,
         allow_non_empty: bool,
@@ -126,13 +168,16 @@ impl Store {
         if held > 0 && !allow_non_empty {
             return Err(StoreError::NotEmpty { name, held });
         }
-        Ok(Self::over(name, client, fleet, tag))
+        Ok(Self::over(layout, name, client, fleet, tag))
     }
 
-    fn over(name: String, client: Client, fleet: FleetSize, tag: u64) -> Self {
-        let index = ServerIndex::new(client.clone());
-        let mut store = Self::new(name, Arc::new(index), fleet, tag);
-        store.client = Some(client);
+    fn over(layout: Layout, name: String, client: Client, fleet: FleetSize, tag: u64) -> Self {
+        let index: Arc<dyn Index> = match layout {
+            Layout::LlmD => Arc::new(ServerIndex::new(client.clone())),
+            Layout::Bitmap => Arc::new(bitmaps(&client, tag)),
+        };
+        let mut store = Self::new(name, index, fleet, tag);
+        (store.client, store.layout, store.tag) = (Some(client), layout, tag);
         store
     }
 
@@ -143,6 +188,8 @@ impl Store {
             keys: Keys::new(tag),
             index,
             client: None,
+            layout: Layout::LlmD,
+            tag: 0,
             private: None,
             fleet,
             written: Written::default(),
@@ -193,8 +240,26 @@ impl Store {
         (self.client.is_some() && self.private.is_none()).then(|| self.written.len())
     }
 
+    /// What to look for to find what this replay may have left on a server.
+    #[must_use]
+    pub fn traces(&self) -> String {
+        match self.layout {
+            Layout::LlmD => format!("which are those of the pods {}*", self.keys.pod_prefix()),
+            Layout::Bitmap => format!("which begin with {}", bitmap_prefix(self.tag)),
+        }
+    }
+
+    /// The server, if what stands there is in llm-d's layout.
     pub(crate) fn client(&self) -> Option<&Client> {
-        self.client.as_ref()
+        self.client.as_ref().filter(|_| self.layout == Layout::LlmD)
+    }
+
+    /// An index that knows nothing of what this one remembers, over what this one has written.
+    pub(crate) fn second_index(&self) -> Arc<dyn Index> {
+        match &self.client {
+            Some(client) if self.layout == Layout::Bitmap => Arc::new(bitmaps(client, self.tag)),
+            _ => Arc::clone(&self.index),
+        }
     }
 
     pub(crate) fn written(&self) -> &Written {
@@ -222,7 +287,10 @@ impl Store {
             };
         }
         let Some(client) = &self.client else { return Ok(()) };
-        self.remove_written(client).await
+        match self.layout {
+            Layout::LlmD => self.remove_written(client).await,
+            Layout::Bitmap => remove_all(client, &bitmap_prefix(self.tag)).await,
+        }
     }
 
     /// Removes exactly the pairs that were written, so that the cost is theirs and not that of all
@@ -246,6 +314,34 @@ impl Store {
             }
         }
         remove(client, pipeline).await
+    }
+}
+
+/// What the names of a replay's bitmaps begin with: no other index has the same.
+fn bitmap_prefix(tag: u64) -> String {
+    format!("respire-replay-{tag:016x}:")
+}
+
+fn bitmaps(client: &Client, tag: u64) -> BitmapIndex {
+    BitmapIndex::new(client.clone(), BitmapOptions::default().with_key_prefix(bitmap_prefix(tag)))
+}
+
+/// Removes every key whose name begins with a prefix, in which no sign is special in a pattern.
+async fn remove_all(client: &Client, prefix: &str) -> Result<(), StoreError> {
+    let mut cursor = "0".to_owned();
+    loop {
+        let scan = Command::new("SCAN").arg(&*cursor).arg("MATCH").arg(format!("{prefix}*"));
+        let scan = scan.arg("COUNT").arg(FIELDS_PER_REMOVAL);
+        let (next, keys): (String, Vec<Vec<u8>>) =
+            client.query(scan).await.map_err(StoreError::Server)?;
+        if !keys.is_empty() {
+            let unlink = Command::new("UNLINK").args(keys);
+            client.execute(unlink).await.map_err(StoreError::Server)?;
+        }
+        if next == "0" {
+            return Ok(());
+        }
+        cursor = next;
     }
 }
 
@@ -284,6 +380,9 @@ pub enum StoreError {
         /// How many keys there are.
         held: u64,
     },
+    /// There is no server for the layout.
+    #[error("the layout is one of servers, and there is none")]
+    NoServer,
     /// The server failed.
     #[error("the server cannot be used")]
     Server(#[source] respire::Error),

@@ -6,9 +6,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use self::document::Json;
 use crate::{
-    ClearBy, FieldFormat, InMemoryConfig, InMemoryIndex, Index, IndexError, IndexMetrics, Indexer,
-    LongestPrefixScorer, NearCacheConfig, ObservedIndex, ServerIndex, TokenProcessor,
-    TokenProcessorConfig,
+    BitmapIndex, BitmapOptions, ClearBy, FieldFormat, InMemoryConfig, InMemoryIndex, Index,
+    IndexError, IndexMetrics, Indexer, LongestPrefixScorer, NearCacheConfig, ObservedIndex,
+    ServerIndex, TokenProcessor, TokenProcessorConfig,
 };
 
 mod document;
@@ -119,10 +119,10 @@ impl IndexConfig {
             return Ok(Arc::new(InMemoryIndex::with_budget(config)?));
         }
         if let Some(server) = &self.valkey {
-            return Ok(Arc::new(server.open(BackendType::Valkey, "valkeyConfig").await?));
+            return server.open(BackendType::Valkey, "valkeyConfig").await;
         }
         if let Some(server) = &self.redis {
-            return Ok(Arc::new(server.open(BackendType::Redis, "redisConfig").await?));
+            return server.open(BackendType::Redis, "redisConfig").await;
         }
         match self.in_memory {
             Some(config) => Ok(Arc::new(InMemoryIndex::new(config)?)),
@@ -171,7 +171,11 @@ pub struct ServerConfig {
     /// `enableRDMA`.
     #[serde(skip_serializing_if = "is_default")]
     pub rdma: Rdma,
-    /// What the names of all keys start with; see [`ServerIndex::with_key_prefix`]. Empty by default, as in llm-d.
+    /// How the index is kept on the server.
+    #[serde(skip_serializing_if = "is_default")]
+    pub layout: Layout,
+    /// What the names of all keys start with; see [`ServerIndex::with_key_prefix`]. Empty by default, as in llm-d; with
+    /// [`Layout::Bitmap`] empty stands for the default of [`BitmapOptions`].
     #[serde(skip_serializing_if = "String::is_empty")]
     pub key_prefix: String,
     /// How entries are written.
@@ -203,6 +207,7 @@ impl ServerConfig {
             backend_type,
             enable_rdma: false,
             rdma: Rdma::default(),
+            layout: Layout::default(),
             key_prefix: String::new(),
             field_format: FieldFormat::default(),
             clear_by: ClearBy::default(),
@@ -283,12 +288,20 @@ impl ServerConfig {
     }
 
     /// Connects to the server that stands under `setting` and asks whether it is there.
-    async fn open(&self, backend: BackendType, setting: &str) -> Result<ServerIndex, IndexError> {
+    async fn open(
+        &self,
+        backend: BackendType,
+        setting: &str,
+    ) -> Result<Arc<dyn Index>, IndexError> {
         if backend == BackendType::Valkey && self.backend_type != BackendType::Valkey {
             return Err(contradicting_type(setting).into());
         }
-        ServerIndex::check_key_prefix(&self.key_prefix)
-            .map_err(|problem| ConfigError::invalid(&format!("{setting}.keyPrefix"), problem))?;
+        match self.layout {
+            Layout::LlmD => ServerIndex::check_key_prefix(&self.key_prefix).map_err(|problem| {
+                ConfigError::invalid(&format!("{setting}.keyPrefix"), problem)
+            })?,
+            Layout::Bitmap => self.check_bitmap(setting)?,
+        }
         let kind = self.backend_type;
         let failed = |what: &str, source| {
             IndexError::create(backend.title(), IndexError::client(what.to_owned(), source))
@@ -319,15 +332,39 @@ impl ServerConfig {
             // A server may forbid to be asked, and serve an index all the same.
             Err(error) => tracing::debug!(%error, "the server's settings are not known"),
         }
+        if self.layout == Layout::Bitmap {
+            let options = BitmapOptions::default();
+            let options = match &*self.key_prefix {
+                "" => options,
+                prefix => options.with_key_prefix(prefix),
+            };
+            return Ok(Arc::new(BitmapIndex::new(client, options)));
+        }
         let index = ServerIndex::new(client)
             .with_field_format(self.field_format)
             .with_clear_by(self.clear_by)
             .with_key_prefix(&self.key_prefix)?;
         if !self.near_cache {
-            return Ok(index);
+            return Ok(Arc::new(index));
         }
         let opened = index.with_near_cache(NearCacheConfig::default()).await;
-        opened.map_err(|error| IndexError::create(kind.title(), error))
+        Ok(Arc::new(opened.map_err(|error| IndexError::create(kind.title(), error))?))
+    }
+
+    /// Whether no setting is of the other layout only.
+    fn check_bitmap(&self, setting: &str) -> Result<(), ConfigError> {
+        let others = [
+            ("fieldFormat", is_default(&self.field_format)),
+            ("clearBy", is_default(&self.clear_by)),
+            ("nearCache", is_default(&self.near_cache)),
+        ];
+        match others.iter().find(|(_, is_default)| !is_default) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let problem = "has no meaning in the bitmap layout: leave it out".to_owned();
+                Err(ConfigError::invalid(&format!("{setting}.{name}"), problem))
+            }
+        }
     }
 }
 
@@ -342,6 +379,7 @@ impl fmt::Debug for ServerConfig {
             .field("backend_type", &self.backend_type)
             .field("enable_rdma", &self.enable_rdma)
             .field("rdma", &self.rdma)
+            .field("layout", &self.layout)
             .field("key_prefix", &self.key_prefix)
             .field("field_format", &self.field_format)
             .field("clear_by", &self.clear_by)
@@ -360,6 +398,18 @@ async fn connect(config: respire::Config) -> Result<respire::Client, respire::Er
 fn contradicting_type(setting: &str) -> ConfigError {
     let problem = "contradicts valkeyConfig: leave it out, or move the settings to redisConfig";
     ConfigError::invalid(&format!("{setting}.backendType"), problem.to_owned())
+}
+
+/// How an index is kept on a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub enum Layout {
+    /// As llm-d keeps it: [`ServerIndex`].
+    #[default]
+    #[serde(rename = "llm-d")]
+    LlmD,
+    /// A bit for each holder of a block: [`BitmapIndex`].
+    #[serde(rename = "bitmap")]
+    Bitmap,
 }
 
 /// Which of the two servers. `Display` is the name in lower case.

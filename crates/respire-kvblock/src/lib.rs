@@ -68,7 +68,7 @@ mod server;
 pub use bitmap::{BitmapIndex, BitmapOptions, PodPrefix, Sweep};
 pub use block::{BlockHash, ParseBlockHashError};
 pub use config::{
-    BackendType, ConfigError, CostAwareConfig, EventsConfig, IndexConfig, IndexerConfig,
+    BackendType, ConfigError, CostAwareConfig, EventsConfig, IndexConfig, IndexerConfig, Layout,
     PodDiscoveryConfig, Rdma, ServerConfig, TierWeight,
 };
 pub use entry::PodEntry;

@@ -5,7 +5,7 @@ use std::{num::NonZeroUsize, time::Duration};
 use serde_json::Number;
 
 use super::{
-    BackendType, ConfigError, CostAwareConfig, EventsConfig, IndexConfig, IndexerConfig,
+    BackendType, ConfigError, CostAwareConfig, EventsConfig, IndexConfig, IndexerConfig, Layout,
     PodDiscoveryConfig, Rdma, ServerConfig, TierWeight, contradicting_type, document::Json, units,
 };
 use crate::{
@@ -256,11 +256,12 @@ fn in_memory_config(setting: Setting<'_>) -> Result<InMemoryConfig, ConfigError>
 
 fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerConfig, ConfigError> {
     let path = setting.path.clone();
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 9] = [
         "address",
         "backendType",
         "enableRDMA",
         "rdma",
+        "layout",
         "keyPrefix",
         "fieldFormat",
         "clearBy",
@@ -290,6 +291,13 @@ fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerCon
             let problem = "says how to use RDMA, which is not enabled: set enableRDMA to true";
             return Err(ConfigError::invalid(&rdma.path, problem.to_owned()));
         }
+    }
+    if let Some(layout) = members.find("layout") {
+        config.layout = match layout.text()? {
+            "llm-d" => Layout::LlmD,
+            "bitmap" => Layout::Bitmap,
+            _ => return Err(layout.must_be("llm-d or bitmap")),
+        };
     }
     if let Some(prefix) = members.find("keyPrefix") {
         prefix.text()?.clone_into(&mut config.key_prefix);

@@ -101,6 +101,24 @@ async fn names_and_fields_of_a_server_are_configured_and_left_out_where_they_are
     assert_eq!(error.config_error().unwrap().setting(), Some("valkeyConfig.keyPrefix"));
 }
 
+#[tokio::test]
+async fn a_layout_is_configured_and_has_settings_of_its_own() {
+    let config = index_config(r#"{"redisConfig":{"layout":"bitmap","keyPrefix":"a:"}}"#);
+    assert_eq!(config.redis.as_ref().unwrap().layout, Layout::Bitmap);
+    let written = serde_json::to_string(&config).unwrap();
+    assert!(written.contains(r#""layout":"bitmap","keyPrefix":"a:""#), "{written}");
+    assert_eq!(index_config(&written), config);
+    let plain = index_config(r#"{"redisConfig":{"layout":"llm-d"}}"#);
+    assert_eq!(plain.redis, Some(ServerConfig::redis("redis://127.0.0.1:6379")));
+    let error = refused(r#"{"redisConfig":{"layout":"sets"}}"#);
+    assert_eq!(error.to_string(), "redisConfig.layout: must be llm-d or bitmap");
+    // Before anything is connected to.
+    let bad =
+        r#"{"valkeyConfig":{"address":"valkey://127.0.0.1:1","layout":"bitmap","nearCache":true}}"#;
+    let (error, _) = open_error(&index_config(bad)).await;
+    assert_eq!(error.config_error().unwrap().setting(), Some("valkeyConfig.nearCache"));
+}
+
 #[test]
 fn an_interval_is_nanoseconds_or_a_text_as_in_go() {
     let interval = |value: &str| {
@@ -123,7 +141,7 @@ fn a_setting_that_is_not_known_is_named() {
     assert_eq!(setting(r#"{"inMemoryConfig":{"Size":1,"max":2}}"#), "inMemoryConfig.max");
     assert_eq!(
         refused(r#"{"redisConfig":{"port":6379}}"#).to_string(),
-        "redisConfig.port: is none of address, backendType, enableRDMA, rdma, keyPrefix, fieldFormat, clearBy, nearCache"
+        "redisConfig.port: is none of address, backendType, enableRDMA, rdma, layout, keyPrefix, fieldFormat, clearBy, nearCache"
     );
 }
 
