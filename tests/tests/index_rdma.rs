@@ -1,8 +1,6 @@
 //! What `enableRDMA` does once a process has a transport for it. The transport here is one of TCP under that name, so that
 //! it is seen who was dialled and how.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers included")]
-
 use std::{
     io,
     sync::{
