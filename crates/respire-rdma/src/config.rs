@@ -74,6 +74,9 @@ impl RdmaConfig {
     /// The most memory of a direction: the most that a server takes as `rdma-rx-size`.
     pub const BUFFER_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
+    /// The longest that the announcement of a server's memory is waited for: a day.
+    pub const ANNOUNCED_WITHIN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
     /// The defaults: any device, 1 MiB a direction, RDMA required.
     pub fn new() -> Self {
         Self::default()
@@ -122,9 +125,9 @@ impl RdmaConfig {
     }
 
     /// Sets how long a server that has accepted a connection may take to announce its memory; 30 s where nothing is set. One that is
-    /// busy takes as long as its slowest command.
+    /// busy takes as long as its slowest command. At most [`ANNOUNCED_WITHIN_MAX`](Self::ANNOUNCED_WITHIN_MAX).
     pub fn with_announced_within(mut self, time: Duration) -> Self {
-        self.announced_within = time;
+        self.announced_within = time.min(Self::ANNOUNCED_WITHIN_MAX);
         self
     }
 

@@ -150,7 +150,7 @@ impl Link {
     /// The two directions.
     pub(crate) fn into_transport(self: Arc<Self>) -> Transport {
         let memory = Arc::clone(self.state().endpoint.get().receive_memory());
-        Transport::new(RdmaReceive { link: Arc::clone(&self), memory }, RdmaSend { link: self })
+        Transport::new(RdmaReceive { memory, link: Arc::clone(&self) }, RdmaSend { link: self })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -337,8 +337,10 @@ fn behind<'a>(slices: &'a [IoSlice<'_>], mut skipped: usize) -> impl Iterator<It
 
 /// The direction towards us. It lends the receive memory.
 struct RdmaReceive {
-    link: Arc<Link>,
+    /// Dropped before the link, so that it is not this task which gives the memory back to the card, and all that the
+    /// memory belongs to.
     memory: Arc<Region>,
+    link: Arc<Link>,
 }
 
 impl ReceiveHalf for RdmaReceive {
@@ -347,7 +349,7 @@ impl ReceiveHalf for RdmaReceive {
         cx: &mut Context<'_>,
         _: &mut BytesMut,
     ) -> Poll<io::Result<Received<'a>>> {
-        let Self { link, memory } = self;
+        let Self { memory, link } = self;
         let Link { wakers, both, .. } = &**link;
         let mut state = link.state();
         // Before anything is looked at, so that what happens meanwhile wakes this task.

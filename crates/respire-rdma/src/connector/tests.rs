@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use respire::{Client, Command, Config};
 
 use super::*;
@@ -46,6 +48,13 @@ fn parameters_that_cannot_be_read_are_named() {
 fn memory_is_brought_into_its_range() {
     let config = RdmaConfig::new().with_receive_bytes(0).with_send_bytes(u32::MAX);
     assert_eq!((config.receive_bytes(), config.send_bytes()), (4096, 16 << 20));
+}
+
+#[test]
+fn a_time_without_end_is_one_that_the_clock_can_add() {
+    let config = RdmaConfig::new().with_announced_within(Duration::MAX);
+    assert_eq!(config.announced_within(), RdmaConfig::ANNOUNCED_WITHIN_MAX);
+    assert!(Instant::now().checked_add(config.announced_within()).is_some());
 }
 
 /// A server for one connection that knows one reply, over TCP.

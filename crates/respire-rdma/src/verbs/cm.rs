@@ -90,13 +90,18 @@ impl EventChannel {
     pub(crate) fn next(&self) -> io::Result<Option<Event>> {
         let mut event: *mut rdma_cm_event = ptr::null_mut();
         // SAFETY: the channel lives as long as `self`; the call writes an event where it returns 0.
-        let result = unsafe { (self.libraries.cm.rdma_get_cm_event)(self.raw, &raw mut event) };
-        if result != 0 {
-            return match io::Error::last_os_error() {
-                error if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-                error if error.kind() == io::ErrorKind::Interrupted => Ok(None),
-                error => Err(super::explain(&error, "reading an event of the connection manager")),
-            };
+        while unsafe { (self.libraries.cm.rdma_get_cm_event)(self.raw, &raw mut event) } != 0 {
+            match io::Error::last_os_error() {
+                // There may be an event all the same, and who is told that there is none waits for the next.
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                error => {
+                    return Err(super::explain(
+                        &error,
+                        "reading an event of the connection manager",
+                    ));
+                }
+            }
         }
         // SAFETY: the event is valid until it is acknowledged, which is the last thing done with it.
         unsafe {
@@ -203,14 +208,16 @@ impl Id {
             srq: 0,
             qp_num: 0,
         };
-        // SAFETY: the parameters are copied by the call.
+        self.context().ok_or(io::ErrorKind::NotConnected)?;
+        // SAFETY: the identifier is alive and has a device, at which the call looks; the parameters are copied.
         let result = unsafe { (self.libraries.cm.rdma_connect)(self.raw, &raw mut parameters) };
         check(result, "connecting")
     }
 
     /// Ends the connection: both ends are told.
     pub(crate) fn disconnect(&self) -> io::Result<()> {
-        // SAFETY: the identifier is alive.
+        self.context().ok_or(io::ErrorKind::NotConnected)?;
+        // SAFETY: the identifier is alive and has a device, at which the call looks.
         let result = unsafe { (self.libraries.cm.rdma_disconnect)(self.raw) };
         check(result, "disconnecting")
     }
