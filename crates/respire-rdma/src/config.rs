@@ -74,6 +74,9 @@ impl RdmaConfig {
     /// The most memory of a direction: the most that a server takes as `rdma-rx-size`.
     pub const BUFFER_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
+    /// The shortest time after which a quiet connection is probed. With none, a connection would do nothing else.
+    pub const PROBE_AFTER_MIN: Duration = Duration::from_secs(1);
+
     /// The longest that the announcement of a server's memory is waited for: a day.
     pub const ANNOUNCED_WITHIN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -119,8 +122,9 @@ impl RdmaConfig {
 
     /// Sets after how long a connection on which nothing is sent and nothing heard is probed, so that a dead link is
     /// noticed; `None` for never, 10 s where nothing is set. A server that is well sends something every three seconds.
+    /// At least [`PROBE_AFTER_MIN`](Self::PROBE_AFTER_MIN).
     pub fn with_probe_after(mut self, time: Option<Duration>) -> Self {
-        self.probe_after = time;
+        self.probe_after = time.map(|time| time.max(Self::PROBE_AFTER_MIN));
         self
     }
 

@@ -57,6 +57,14 @@ fn a_time_without_end_is_one_that_the_clock_can_add() {
     assert!(Instant::now().checked_add(config.announced_within()).is_some());
 }
 
+#[test]
+fn a_quiet_connection_is_not_probed_without_pause() {
+    let probe_after = |time| RdmaConfig::new().with_probe_after(time).probe_after();
+    assert_eq!(probe_after(Some(Duration::ZERO)), Some(RdmaConfig::PROBE_AFTER_MIN));
+    assert_eq!(probe_after(Some(Duration::from_secs(60))), Some(Duration::from_secs(60)));
+    assert_eq!(probe_after(None), None);
+}
+
 /// A server for one connection that knows one reply, over TCP.
 async fn tcp_server() -> u16 {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
