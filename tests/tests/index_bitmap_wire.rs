@@ -236,7 +236,7 @@ async fn prefixes_are_the_scores_of_a_lookup() {
     .await;
 }
 
-/// With its mapping 1,848 bytes against 176 on Valkey, and against 192 on Redis.
+/// With its mapping 1,848 bytes against 176 on Valkey, and against 192 to 200 on Redis, which may keep the block's value in a larger piece.
 #[tokio::test]
 async fn ten_holders_of_128_columns_take_a_tenth_of_the_memory() {
     on_each_server(async |client, flavour| {
@@ -253,12 +253,13 @@ async fn ten_holders_of_128_columns_take_a_tenth_of_the_memory() {
         fields.add(Some(&engine), &request, &pods[118..]).await.unwrap();
         let theirs = usage(request[0].to_string().into_bytes()).await;
         let their_mapping = usage(format!("engine:{}", engine[0]).into_bytes()).await;
-        assert!(theirs >= 16 * ours, "{theirs} against {ours}");
         let (all, of) = (ours + our_mapping, theirs + their_mapping);
-        match flavour {
-            Flavour::Valkey => assert!(of >= 10 * all, "{of} against {all}"),
-            Flavour::Redis => assert!(of >= 9 * all, "{of} against {all}"),
-        }
+        let (key_alone, with_mapping) = match flavour {
+            Flavour::Valkey => (16, 10),
+            Flavour::Redis => (15, 9),
+        };
+        assert!(theirs >= key_alone * ours, "{theirs} against {ours}");
+        assert!(of >= with_mapping * all, "{of} against {all}");
     })
     .await;
 }
