@@ -10,6 +10,7 @@ use respire::{Address, Bytes, Client, Command, Config, Error, Pipeline, Protocol
 use respire_cli::local_server::Flavour;
 use respire_tests::{
     lending::LendingConnector,
+    servers::in_time,
     tls::{TlsServer, client_tls},
 };
 
@@ -470,20 +471,29 @@ async fn lone_requests_and_bursts_in_turn_get_their_own_replies() {
 #[tokio::test]
 async fn a_lone_request_is_ended_by_its_deadline_and_by_the_server() {
     for flavour in Flavour::ALL {
-        let mut server = server(flavour, &[]);
+        let mut server = server(flavour, &["--enable-debug-command", "yes"]);
         let client = Client::connect(&server.url()).await.unwrap();
-        one_at_a_time(&client).await;
-        let slow = || {
-            Command::new("EVAL").arg("local s = 0 for i = 1, 3e7 do s = s + i end return s").arg(0)
-        };
+        // What waits behind a busy server, on a machine that may be busy as well.
+        let patient = client.with_command_timeout(Some(Duration::from_secs(60)));
+        one_at_a_time(&patient).await;
+        // Takes as long as it says however busy the machine is, which a script that counts does not.
+        let slow = |seconds: u32| Command::new("DEBUG").arg("SLEEP").arg(seconds);
         let hasty = client.with_command_timeout(Some(Duration::from_millis(20)));
-        assert!(hasty.execute(slow()).await.unwrap_err().is_timeout());
-        one_at_a_time(&client).await;
-        let patient = client.clone();
-        let request = tokio::spawn(async move { patient.execute(slow()).await });
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(hasty.execute(slow(1)).await.unwrap_err().is_timeout());
+        one_at_a_time(&patient).await;
+        let sends = client.stats().sends;
+        let request = {
+            let patient = patient.clone();
+            tokio::spawn(async move { patient.execute(slow(60)).await })
+        };
+        in_time(async {
+            while client.stats().sends == sends {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
         server.kill();
-        let error = request.await.unwrap().unwrap_err();
+        let error = in_time(request).await.unwrap().unwrap_err();
         assert!(error.is_closed() && error.send_state() == SendState::MaybeSent, "{error:?}");
     }
 }
