@@ -259,7 +259,12 @@ impl Driver<'_> {
                 return let_others_run(cx);
             }
             let missed = std::mem::take(&mut state.missed);
-            if state.session.take_raised() || missed || state.needs_timer() {
+            let raised = state.session.take_raised();
+            if raised {
+                // Nothing is alone beside a fence, and the task of what was may not come to receive its reply.
+                state.receiver = Receiver::Driver;
+            }
+            if raised || missed || state.needs_timer() {
                 continue;
             }
             if receives && state.session.is_busy() && self.asks_again() {

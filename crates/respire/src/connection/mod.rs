@@ -59,6 +59,11 @@ const HALVED_WAVE_MIN: usize = 128;
 /// The same where several threads run them: with 64 tasks it gains 12 %.
 const HALVED_WAVE_MIN_THREADS: usize = 32;
 
+/// From so many tasks on, several threads' worth of them are woken together, when the driver's thread has nothing else to
+/// run. Woken one by one, the first has the runtime wake another thread, which takes one or two of them, finds no more, sleeps,
+/// and is woken again: some fifteen system calls for 256 tasks.
+const LATE_WAVE_MIN_THREADS: usize = 32;
+
 /// A connection that ends sooner than this and has answered nothing counts as a failed attempt.
 const EARLY: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -97,6 +102,8 @@ struct State {
     wave: usize,
     /// From so many on, the first half of them need not wait for the second.
     halved_wave_min: usize,
+    /// From so many on, they are woken together.
+    late_wave_min: usize,
     /// How many requests in a row found nothing under way.
     alone_streak: u32,
     protocol: Option<Protocol>,
@@ -214,6 +221,7 @@ impl Connection {
                 returning: 0,
                 wave: 0,
                 halved_wave_min: HALVED_WAVE_MIN,
+                late_wave_min: usize::MAX,
                 alone_streak: 0,
                 protocol: None,
                 awaiting_open: Vec::new(),
@@ -420,6 +428,7 @@ impl Connection {
         state.session.open(now);
         if wire.is_among_threads() {
             state.halved_wave_min = HALVED_WAVE_MIN_THREADS;
+            state.late_wave_min = LATE_WAVE_MIN_THREADS;
         }
         state.session.recorder().stats.connections += 1;
         let woken = std::mem::take(&mut state.awaiting_open);

@@ -212,6 +212,8 @@ struct Manner {
     holds_up: bool,
     polls_for_nothing: bool,
     passes_time: bool,
+    /// All is answered together, and tasks submit the next request as soon as they have a reply.
+    in_waves: bool,
 }
 
 impl Manner {
@@ -223,6 +225,7 @@ impl Manner {
             holds_up: history.once_in(3),
             polls_for_nothing: history.once_in(4),
             passes_time: history.once_in(3),
+            in_waves: history.once_in(2),
         }
     }
 }
@@ -240,6 +243,8 @@ struct Simulation<'a> {
     not_sent: Vec<usize>,
     /// The peer answers nothing for now.
     is_silent: bool,
+    /// All is answered together, and tasks go on with another request.
+    in_waves: bool,
     /// The connection may have been given up, or is being ended.
     may_end: bool,
     polls: Arc<AtomicUsize>,
@@ -259,6 +264,13 @@ impl<'a> Simulation<'a> {
             callers_drive: !history.once_in(4),
             ..Connection::new(bounds)
         });
+        // Waves are not as large here as they have to be elsewhere.
+        if history.once_in(2) {
+            connection.state().halved_wave_min = 4;
+        }
+        if history.once_in(2) {
+            connection.state().late_wave_min = 4;
+        }
         let network = Arc::new(Mutex::new(Network::default()));
         let guard = Guard(Arc::clone(&connection));
         let (receive, send) = (Receive(Arc::clone(&network)), Send(Arc::clone(&network)));
@@ -292,6 +304,7 @@ impl<'a> Simulation<'a> {
             next_tag: 0,
             not_sent: Vec::new(),
             is_silent: false,
+            in_waves: false,
             may_end: false,
             polls: Arc::default(),
             steps: 0,
@@ -309,6 +322,7 @@ impl<'a> Simulation<'a> {
                 }
                 self.is_silent = self.history.once_in(3);
             }
+            self.in_waves = manner.in_waves;
             for _ in 0..self.history.below(60) {
                 self.step(&manner).await;
             }
@@ -317,6 +331,7 @@ impl<'a> Simulation<'a> {
             self.let_run();
             self.settle().await;
             self.check_settled();
+            self.in_waves = false;
         }
         self.end().await;
         self.steps
@@ -342,8 +357,8 @@ impl<'a> Simulation<'a> {
             62 => self.let_run(),
             63..66 if manner.polls_for_nothing => self.poll_for_nothing(),
             66..76 => self.peer_reads(),
-            76..86 if !self.is_silent => {
-                self.peer.answer();
+            76..86 => {
+                self.peer_answers();
             }
             86..96 => self.peer_writes(),
             96 => self.push(),
@@ -447,6 +462,9 @@ impl<'a> Simulation<'a> {
                 let own: Vec<String> =
                     (0..caller.replies).map(|number| format!("{}.{number}", caller.tag)).collect();
                 assert_eq!(texts, own, "a reply of another's");
+                if self.in_waves && !self.history.once_in(3) {
+                    self.submit();
+                }
             }
             Err(error) => {
                 let is_overdue = caller.deadline.is_some_and(|deadline| deadline <= Instant::now());
@@ -556,7 +574,7 @@ impl<'a> Simulation<'a> {
         loop {
             let ran = self.run_one();
             let read = self.read(1000);
-            let answered = !self.is_silent && self.peer.answer();
+            let answered = self.peer_answers();
             let wrote = self.write(usize::MAX, 1000);
             if !(ran || read || answered || wrote) {
                 // Who lets others run first is woken by the runtime.
@@ -633,6 +651,13 @@ impl<'a> Simulation<'a> {
         self.submit();
         assert!(self.callers.is_empty(), "it takes requests after its end");
         self.check_what_was_sent();
+    }
+
+    /// Whether there was anything to answer.
+    fn peer_answers(&mut self) -> bool {
+        let answers = !self.is_silent && self.peer.answer();
+        while answers && self.in_waves && self.peer.answer() {}
+        answers
     }
 
     fn peer_ends(&mut self, end: End) {

@@ -306,6 +306,32 @@ async fn roles_come_back_from_a_request_that_is_dropped() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_check_is_received_though_the_future_of_a_lone_request_is_not_polled() {
+    let (connection, mut peer, _driver) = connected(1 << 16).await;
+    connection.check(Checks { after_timeout: true, period: None });
+    for _ in 0..=ALONE_STREAK {
+        let request = connection.submit(&get("k"), None).unwrap();
+        let answer = async {
+            command(&mut peer).await;
+            peer.write_all(b"+v\r\n").await.unwrap();
+        };
+        assert_eq!(text(tokio::join!(request, answer).0.unwrap()), ["v"]);
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(50);
+    let mut lone = Box::pin(connection.submit(&get("late"), Some(deadline.into_std())).unwrap());
+    let polled = std::future::poll_fn(|cx| Poll::Ready(lone.as_mut().poll(cx).is_pending()));
+    assert!(polled.await);
+    assert!(matches!(connection.state().receiver, Receiver::Caller(_)));
+    // It is overdue when it is answered, and its task is busy with something else.
+    command(&mut peer).await;
+    assert_eq!(command(&mut peer).await[0], "PING");
+    peer.write_all(b"+late\r\n-LOADING and so not checked\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(connection.accepts(), "it is given up though all was answered");
+    assert!(lone.await.unwrap_err().is_timeout());
+}
+
 #[tokio::test]
 async fn the_end_of_a_connection_is_noticed_after_its_last_caller_is_done() {
     let (connection, peer, _driver) = connected(1 << 16).await;

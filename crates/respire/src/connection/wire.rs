@@ -58,17 +58,10 @@ struct Receiving {
     lent: usize,
     frames: Vec<Frame>,
     woken: Vec<Waker>,
-    /// Several threads run the tasks that are woken, or one does.
-    among_threads: bool,
 }
 
 /// From so many tasks on that are woken at once, it pays to wait until they have come back.
 const WAVE_MIN: usize = 4;
-
-/// From so many tasks on, several threads' worth of them are woken together, when the driver's thread has nothing else to
-/// run. Woken one by one, the first has the runtime wake another thread, which takes one or two of them, finds no more, sleeps,
-/// and is woken again: some fifteen system calls for 256 tasks.
-const LATE_WAVE_MIN: usize = 32;
 
 /// What asking the transport to send came to.
 pub(super) enum Sent {
@@ -118,7 +111,6 @@ impl Wire {
                 lent: 0,
                 frames: Vec::new(),
                 woken: Vec::new(),
-                among_threads,
             }),
         }
     }
@@ -358,8 +350,9 @@ impl Receiving {
             state.returning += self.woken.len();
             state.wave = state.returning;
         }
+        let is_late = is_wave && self.woken.len() >= state.late_wave_min;
         drop(state);
-        if is_wave && self.among_threads && self.woken.len() >= LATE_WAVE_MIN {
+        if is_late {
             self.woken.drain(..).for_each(|waker| wake_late(&waker));
         } else {
             self.woken.drain(..).for_each(Waker::wake);
