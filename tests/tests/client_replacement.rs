@@ -494,3 +494,35 @@ async fn a_server_that_announces_that_it_will_go_is_left_before_it_does() {
         }
     }
 }
+
+#[tokio::test]
+async fn after_a_move_announced_to_a_drivers_thread_the_new_connection_is_looked_after() {
+    let announcement = ">4\r\n+MOVING\r\n:1\r\n:0\r\n_\r\n".to_owned();
+    let peer = ScriptedPeer::start(move |connection, number| {
+        announcing(connection, format!("connection {number}"), announcement.clone())
+    })
+    .await;
+    let rotating = Arc::new(Rotating::default());
+    *rotating.password.lock().unwrap() = "one".to_owned();
+    let with_provider = config(&peer.url()).with_credentials_provider(Arc::clone(&rotating));
+    let client =
+        in_time(Client::with_config(with_provider.with_driver_thread(true))).await.unwrap();
+    let is_on = async |expected: &str| {
+        for _ in 0..1000 {
+            let name: String =
+                in_time(client.query(command(&["GET", "k"]))).await.expect("a peer answers");
+            if name == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("it is not on {expected}");
+    };
+    let first: String = in_time(client.query(command(&["GET", "go"]))).await.unwrap();
+    assert_eq!(first, "connection 0");
+    is_on("connection 1").await;
+    // The first connection ends, and its driver's thread with it.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    rotating.changed.notify_waiters();
+    is_on("connection 2").await;
+}

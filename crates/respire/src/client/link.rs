@@ -115,8 +115,7 @@ impl Link {
         rotation: Arc<Rotation>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|link| {
-            let (link, is_moving) = (Weak::clone(link), Arc::default());
-            let sink = Arc::new(Watchful { link, inner: sink, is_moving });
+            let sink = Arc::new(Watchful::new(Weak::clone(link), sink));
             Self { config, sink, totals, rotation, state: Mutex::default() }
         })
     }
@@ -130,6 +129,7 @@ impl Link {
     }
 
     fn start_with(&self, config: Arc<Config>, not_before: Option<Instant>) -> Result<Made, Error> {
+        self.sink.start_here();
         let (sink, totals) = (Arc::clone(&self.sink), Arc::clone(&self.totals));
         let credentials = self.rotation.before_start();
         let checks = config.checks();

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::Waker,
@@ -13,10 +13,12 @@ use std::{
 };
 
 use respire_codec::{Frame, Value};
+use tokio::runtime::Handle;
 
 use super::{keeper, link::Link};
 use crate::{
     config::Address,
+    lock::lock,
     session::push::{ConnectionId, PushSink},
 };
 
@@ -59,17 +61,33 @@ fn read_address(text: &str) -> Option<Address> {
 /// Hands the pushes of a link's connections on, and acts on those that announce a move.
 #[derive(Debug)]
 pub(super) struct Watchful {
-    pub(super) link: Weak<Link>,
-    pub(super) inner: Arc<dyn PushSink>,
+    link: Weak<Link>,
+    inner: Arc<dyn PushSink>,
+    /// Where connections were started last. A push may come in a runtime that ends with its connection: in that of a driver's
+    /// own thread.
+    runtime: Mutex<Option<Handle>>,
     /// A move is under way. Another announcement during it says nothing new.
-    pub(super) is_moving: Arc<AtomicBool>,
+    is_moving: Arc<AtomicBool>,
+}
+
+impl Watchful {
+    pub(super) fn new(link: Weak<Link>, inner: Arc<dyn PushSink>) -> Self {
+        Self { link, inner, runtime: Mutex::default(), is_moving: Arc::default() }
+    }
+
+    /// A connection is being started. In this runtime goes on what outlives it.
+    pub(super) fn start_here(&self) {
+        if let Ok(runtime) = Handle::try_current() {
+            *lock(&self.runtime) = Some(runtime);
+        }
+    }
 }
 
 impl PushSink for Watchful {
     fn handle_push(&self, connection: ConnectionId, push: Frame, woken: &mut Vec<Waker>) {
         // This is under the connection's lock, so that all that is done is left to a task.
         if let Some(moving) = Moving::read(&push)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+            && let Some(runtime) = lock(&self.runtime).clone()
             && !self.is_moving.swap(true, Ordering::SeqCst)
         {
             let done = Done(Arc::clone(&self.is_moving));
