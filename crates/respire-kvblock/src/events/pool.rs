@@ -178,7 +178,8 @@ impl EventPool {
     pub fn start(index: impl Index + 'static, tokens: &TokenProcessor, config: PoolConfig) -> Self {
         let index: Arc<dyn Index> = Arc::new(index);
         let (stop, stopped) = watch::channel(false);
-        let (workers, messages) = (config.workers.max(1), config.queue_messages.max(1));
+        let (workers, messages) = (config.workers.max(1), config.queue_messages);
+        let messages = messages.clamp(1, Semaphore::MAX_PERMITS);
         let units = (config.queue_bytes / UNIT_BYTES).clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared::new(config));
         let (queues, workers) = (0..workers)

@@ -529,6 +529,16 @@ async fn a_full_queue_makes_a_caller_wait_or_drops_its_message_and_names_the_pod
 }
 
 #[tokio::test]
+async fn bounds_may_be_as_large_as_numbers_get() {
+    let index = Arc::new(InMemoryIndex::new(InMemoryConfig::default()).unwrap());
+    let config = PoolConfig { queue_messages: usize::MAX, queue_bytes: usize::MAX, ..config() };
+    let pool = EventPool::start(index, &tokens(4), config);
+    pool.submit(of("a", None, vec![stored(&[1], 0, &prompt(1))])).await.unwrap();
+    pool.flush().await;
+    assert_eq!(pool.stats().blocks_stored, 1);
+}
+
+#[tokio::test]
 async fn bytes_that_wait_are_bounded_as_well() {
     let index = Probe::held();
     let config = PoolConfig { workers: 1, queue_bytes: 8 * 1024, ..config() };
