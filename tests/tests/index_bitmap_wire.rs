@@ -328,6 +328,82 @@ async fn indexes_with_different_prefixes_share_a_database() {
     .await;
 }
 
+#[tokio::test]
+async fn a_sweep_removes_what_an_earlier_registry_left_and_nothing_that_looks_like_it() {
+    on_each_server(async |client, _| {
+        let index = index(&client);
+        index.add(None, &hashes([1]), &[gpu(POD)]).await.unwrap();
+        // The name of its registry is as long as that of a block of the first one, and goes on as such a name does.
+        let options = BitmapOptions::default().with_key_prefix("kvb:bge-large-1.5:");
+        let other = BitmapIndex::new(client.clone(), options);
+        other.add(None, &hashes([2]), &[gpu(POD)]).await.unwrap();
+        let set = async |name: &str, value: &[u8]| {
+            client.query::<()>(Command::new("SET").arg(name).arg(value)).await.unwrap();
+        };
+        let left =
+            [("kvb:bbefore12345678", b"\0\x80".as_slice()), ("kvb:ebefore12345678", b"11111111")];
+        let of_others =
+            [("kvb:bbefore12345679", b"text".as_slice()), ("kvb:ebefore12345679", b"text")];
+        for (name, value) in left.into_iter().chain(of_others) {
+            set(name, value).await;
+        }
+        let mut removed = 0;
+        loop {
+            let swept = index.sweep(1).await.unwrap();
+            removed += swept.removed;
+            if swept.is_done {
+                break;
+            }
+        }
+        assert_eq!(removed, left.len());
+        assert_eq!(holders(&index, 1).await, [gpu(POD)]);
+        assert_eq!(holders(&other, 2).await, [gpu(POD)]);
+        // Two registries with a block each, and what is somebody else's.
+        assert_eq!(client.query::<i64>(Command::new("DBSIZE")).await.unwrap(), 4 + 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sweep_does_not_push_out_which_mappings_are_remembered() {
+    on_each_server(async |client, _| {
+        let options = BitmapOptions::default().with_mappings_max(std::num::NonZeroUsize::MIN);
+        let own = BitmapIndex::new(client.clone(), options);
+        own.add(Some(&hashes([1])), &hashes([11]), &[gpu(POD)]).await.unwrap();
+        let engine = hashes(2..20);
+        index(&client).add(Some(&engine), &hashes(12..30), &[gpu("other")]).await.unwrap();
+        while !own.sweep(1).await.unwrap().is_done {}
+        let questions = calls(&client, "mget").await;
+        own.evict(&hashes([1]), KeyType::Engine, &[gpu(POD)]).await.unwrap();
+        assert_eq!(calls(&client, "mget").await, questions);
+        assert_eq!(mapped(&own, 1).await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lookup_has_to_be_done_in_its_time_when_it_needs_the_registry_too() {
+    on_each_server(async |client, _| {
+        // On a connection of its own: what waits there holds up what is asked behind it.
+        let patient = Client::with_config(client.config().clone()).await.unwrap();
+        let patient = patient.with_command_timeout(None);
+        let limit = Some(std::time::Duration::from_millis(100));
+        let index = BitmapIndex::new(patient, BitmapOptions::default()).with_lookup_timeout(limit);
+        // Whoever writes waits, and what reads the registry may write.
+        client
+            .query::<()>(Command::new("CLIENT").arg("PAUSE").arg(60_000).arg("WRITE"))
+            .await
+            .unwrap();
+        let asked = std::time::Instant::now();
+        let error = index.lookup(&hashes([1]), &PodSet::all()).await.unwrap_err();
+        assert!(error.client_error().unwrap().is_timeout(), "{error}");
+        assert!(asked.elapsed() < std::time::Duration::from_secs(30));
+        client.query::<()>(Command::new("CLIENT").arg("UNPAUSE")).await.unwrap();
+        assert!(index.lookup(&hashes([1]), &PodSet::all()).await.unwrap().is_empty());
+    })
+    .await;
+}
+
 /// Number, time, duration, arguments, client and its name.
 type LoggedCommand = (i64, i64, i64, Vec<Vec<u8>>, Vec<u8>, Vec<u8>);
 

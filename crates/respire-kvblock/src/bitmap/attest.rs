@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use respire::{Args, Pipeline, Reply, Script};
+use respire::{Args, Client, Pipeline, Reply, Script};
 
 use super::{BitmapIndex, Registry, Token, is_error, scripts::call, state::Member};
 use crate::{IndexError, PodEntry};
@@ -36,20 +36,37 @@ pub(super) enum Wanted {
 impl BitmapIndex {
     /// The registry as it is known, with its scripts on the server as far as that is known.
     pub(super) async fn registry(&self) -> Result<Arc<Registry>, IndexError> {
+        self.registry_through(&self.client).await
+    }
+
+    /// The same through a client with a deadline of its own.
+    pub(super) async fn registry_through(
+        &self,
+        client: &Client,
+    ) -> Result<Arc<Registry>, IndexError> {
         if let Some(registry) = self.state().ready() {
             return Ok(Arc::clone(registry));
         }
-        self.read_registry().await
+        self.read_registry_through(client).await
     }
 
     /// A later state of the registry than this one, which was found not to be the present one.
     pub(super) async fn refresh(&self, seen: &Registry) -> Result<Arc<Registry>, IndexError> {
+        self.refresh_through(&self.client, seen).await
+    }
+
+    /// The same through a client with a deadline of its own.
+    pub(super) async fn refresh_through(
+        &self,
+        client: &Client,
+        seen: &Registry,
+    ) -> Result<Arc<Registry>, IndexError> {
         if let Some(registry) = self.state().ready()
             && registry.nonce != seen.nonce
         {
             return Ok(Arc::clone(registry));
         }
-        self.read_registry().await
+        self.read_registry_through(client).await
     }
 
     /// Reads the registry, and loads the scripts of its generation.
@@ -57,6 +74,10 @@ impl BitmapIndex {
     /// A server may be told scripts only behind a call that has made sure of its generation, over the same connection: that is why the
     /// registry is read once more with them.
     pub(super) async fn read_registry(&self) -> Result<Arc<Registry>, IndexError> {
+        self.read_registry_through(&self.client).await
+    }
+
+    async fn read_registry_through(&self, client: &Client) -> Result<Arc<Registry>, IndexError> {
         for _ in 0..ATTEMPTS {
             let mut pipeline = Pipeline::new();
             let asked = self.ask_for_registry(&mut pipeline);
@@ -69,7 +90,7 @@ impl BitmapIndex {
                 scripts.all().into_iter().for_each(|script| load(script, &mut pipeline));
             }
             let loads = asked.at + 1..pipeline.len();
-            let replies = self.client.pipeline(pipeline).await.map_err(failed)?;
+            let replies = client.pipeline(pipeline).await.map_err(failed)?;
             for reply in &replies[loads] {
                 super::check(REGISTRY_FAILED, reply)?;
             }

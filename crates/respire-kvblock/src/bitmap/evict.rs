@@ -113,7 +113,7 @@ impl BitmapIndex {
 
     /// The request keys of engine keys, as they are remembered or else as the server has them; those that are not mapped are left
     /// out.
-    pub(super) async fn request_keys(
+    async fn request_keys(
         &self,
         engine_keys: &[BlockHash],
     ) -> Result<Vec<(BlockHash, RequestKeys)>, IndexError> {
@@ -129,13 +129,18 @@ impl BitmapIndex {
             }
         }
         if !unknown.is_empty() {
-            known.extend(self.resolve(&unknown).await?);
+            let found = self.resolve(&unknown).await?;
+            let mut mappings = self.mappings();
+            for (engine_key, keys) in &found {
+                mappings.remember(epoch, *engine_key, keys.clone());
+            }
+            known.extend(found);
         }
         Ok(known)
     }
 
-    /// Asks the server what engine keys map to.
-    async fn resolve(
+    /// Asks the server what engine keys map to, and remembers nothing of it.
+    pub(super) async fn resolve(
         &self,
         engine_keys: &[BlockHash],
     ) -> Result<Vec<(BlockHash, RequestKeys)>, IndexError> {
@@ -167,10 +172,6 @@ impl BitmapIndex {
                 let lists: Vec<Option<Vec<u8>>> = lists.parse().map_err(failed)?;
                 let lists = keys.iter().zip(lists);
                 found.extend(lists.filter_map(|(&key, list)| Some((key, read_list(&list?)?))));
-            }
-            let mut mappings = self.mappings();
-            for (engine_key, keys) in &found {
-                mappings.remember(registry.epoch, *engine_key, keys.clone());
             }
             return Ok(found);
         }

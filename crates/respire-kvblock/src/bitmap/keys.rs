@@ -59,6 +59,11 @@ impl Names {
         Some((kind, *epoch, BlockHash(u64::from_be_bytes(hash.try_into().ok()?))))
     }
 
+    /// Which byte of a key's name says what the key is for, counted from 1.
+    pub(super) fn sign_at(&self) -> usize {
+        self.prefix.len() + 1
+    }
+
     /// The pattern that the names of the index match, for `SCAN`. Others may match it too.
     pub(super) fn pattern(&self) -> Vec<u8> {
         let mut pattern = Vec::with_capacity(self.prefix.len() + 1);

@@ -79,6 +79,9 @@ impl BitmapOptions {
     ///
     /// A hash tag, as in `{llama}:`, keeps an index in one slot of a cluster. In a database that llm-d uses as well, it has to
     /// begin with `engine:` and something that is no digit.
+    ///
+    /// Give it a prefix that nothing else in the database begins with: a [sweep](BitmapIndex::sweep) removes what looks like a key that
+    /// an earlier registry of this index has left.
     pub fn with_key_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.key_prefix = prefix.into();
         self

@@ -25,6 +25,7 @@ pub(super) struct Scripts {
     pub(super) renew: Script,
     pub(super) lapse: Script,
     pub(super) sweep: Script,
+    pub(super) old: Script,
     pub(super) free: Script,
 }
 
@@ -57,11 +58,12 @@ impl Scripts {
                 FREES_MEMORY,
                 &[VALUES, REGISTRY, RETIRED, include_str!("lua/sweep.lua")],
             ),
+            old: script(FREES_MEMORY, &[include_str!("lua/old.lua")]),
             free: script(FREES_MEMORY, &[REGISTRY, RETIRED, include_str!("lua/free.lua")]),
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 10] {
+    pub(super) fn all(&self) -> [&Script; 11] {
         [
             &self.nonce,
             &self.nonce_while_read_only,
@@ -72,6 +74,7 @@ impl Scripts {
             &self.renew,
             &self.lapse,
             &self.sweep,
+            &self.old,
             &self.free,
         ]
     }

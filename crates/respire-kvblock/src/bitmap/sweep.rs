@@ -212,8 +212,9 @@ impl BitmapIndex {
     ) -> Result<bool, IndexError> {
         done.keys += page.blocks.len() + page.engine_keys.len() + page.old.len();
         let mut pipeline = Pipeline::new();
-        if !page.old.is_empty() {
-            pipeline.push(Command::new("UNLINK").args(&page.old));
+        for old in page.old.chunks(BLOCKS_PER_SCRIPT) {
+            let removal = call(&registry.scripts.old, old.len()).args(old);
+            pipeline.push(removal.arg(self.names.sign_at()));
         }
         let removals = pipeline.len();
         if !pass.columns.is_empty() {
@@ -235,7 +236,8 @@ impl BitmapIndex {
             }
         }
         if !page.engine_keys.is_empty() {
-            let groups = self.request_keys(&page.engine_keys).await?;
+            // What a sweep comes by would push out what evictions are going to need.
+            let groups = self.resolve(&page.engine_keys).await?;
             self.evict_groups(groups, &[]).await?;
         }
         Ok(true)
