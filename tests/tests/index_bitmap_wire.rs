@@ -236,7 +236,8 @@ async fn prefixes_are_the_scores_of_a_lookup() {
     .await;
 }
 
-/// With its mapping 1,848 bytes against 176 on Valkey, and against 192 to 200 on Redis, which may keep the block's value in a larger piece.
+/// With its mapping 1,848 bytes against 176 on Valkey, and against 192 on Redis. The first block of a script is left out: a server may
+/// keep its value in the piece of memory, 16 bytes larger, in which an argument of the command before was.
 #[tokio::test]
 async fn ten_holders_of_128_columns_take_a_tenth_of_the_memory() {
     on_each_server(async |client, flavour| {
@@ -245,7 +246,7 @@ async fn ten_holders_of_128_columns_take_a_tenth_of_the_memory() {
         };
         let bitmaps = index(&client);
         let pods = with_pods(&bitmaps, 128).await;
-        bitmaps.add(Some(&hashes([1])), &hashes([7]), &pods[118..]).await.unwrap();
+        bitmaps.add(Some(&hashes([0, 1])), &hashes([6, 7]), &pods[118..]).await.unwrap();
         let ours = usage(name(&client, b'b', 7).await).await;
         let our_mapping = usage(name(&client, b'e', 1).await).await;
         let fields = ServerIndex::new(client.clone());
@@ -254,11 +255,11 @@ async fn ten_holders_of_128_columns_take_a_tenth_of_the_memory() {
         let theirs = usage(request[0].to_string().into_bytes()).await;
         let their_mapping = usage(format!("engine:{}", engine[0]).into_bytes()).await;
         let (all, of) = (ours + our_mapping, theirs + their_mapping);
-        let (key_alone, with_mapping) = match flavour {
-            Flavour::Valkey => (16, 10),
-            Flavour::Redis => (15, 9),
+        assert!(theirs >= 16 * ours, "{theirs} against {ours}");
+        let with_mapping = match flavour {
+            Flavour::Valkey => 10,
+            Flavour::Redis => 9,
         };
-        assert!(theirs >= key_alone * ours, "{theirs} against {ours}");
         assert!(of >= with_mapping * all, "{of} against {all}");
     })
     .await;
