@@ -87,6 +87,21 @@ pub fn version(package: &str) -> &'static str {
     version.unwrap_or("unknown")
 }
 
+/// The command line again, without the file that the record went to.
+pub fn command(profile: &str, program: &str) -> String {
+    let mut words = vec![format!("cargo run --profile {profile} --bin {program} --")];
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--record" => drop(args.next()),
+            record if record.starts_with("--record=") => {}
+            _ if arg.contains(' ') => words.push(format!("'{arg}'")),
+            _ => words.push(arg),
+        }
+    }
+    words.join(" ").trim_end_matches(" --").to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

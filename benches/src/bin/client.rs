@@ -13,7 +13,7 @@ use respire_benches::client::server::Server;
 use respire_benches::client::sides::Side;
 use respire_benches::client::turn::Length;
 use respire_benches::client::workload::{self, Scheduler, Workload};
-use respire_benches::environment::Environment;
+use respire_benches::environment::{Environment, command};
 use respire_cli::local_server::Flavour;
 
 /// Measure respire and its peers in turn, and hold it to its bars.
@@ -95,7 +95,7 @@ fn main() -> Result<()> {
     }
     let end = Usage::now(server.process());
     let record = Record {
-        command: command(&environment.profile),
+        command: command(&environment.profile, "client"),
         environment,
         plan: options.plan(),
         server: server.version.clone(),
@@ -108,19 +108,4 @@ fn main() -> Result<()> {
         std::fs::write(path, record.to_string()).context("cannot write the record")?;
     }
     Ok(())
-}
-
-/// The command line again, without the file that the record went to.
-fn command(profile: &str) -> String {
-    let mut words = vec![format!("cargo run --profile {profile} --bin client --")];
-    let mut args = std::env::args().skip(1);
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--record" => drop(args.next()),
-            record if record.starts_with("--record=") => {}
-            _ if arg.contains(' ') => words.push(format!("'{arg}'")),
-            _ => words.push(arg),
-        }
-    }
-    words.join(" ").trim_end_matches(" --").to_owned()
 }

@@ -9,7 +9,7 @@
 
 mod gate;
 mod plot;
-mod relay;
+pub mod relay;
 mod report;
 mod schedule;
 mod tally;

@@ -43,7 +43,7 @@ pub struct Delay {
 
 /// A relay in a thread of its own. Dropping it ends its connections.
 #[derive(Debug)]
-pub(crate) struct Relay {
+pub struct Relay {
     address: SocketAddr,
     _stop: DropGuard,
 }
@@ -55,7 +55,7 @@ impl Relay {
     ///
     /// The target is reached in another way than by TCP or a Unix socket, or the system refuses a
     /// port, a thread or the like.
-    pub(crate) fn start(target: Address, delay: Delay, seed: u64) -> io::Result<Self> {
+    pub fn start(target: Address, delay: Delay, seed: u64) -> io::Result<Self> {
         if !matches!(target, Address::Tcp { .. } | Address::Unix(_)) {
             let reason = "only TCP and Unix sockets can be delayed";
             return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
@@ -74,7 +74,7 @@ impl Relay {
     }
 
     /// Where it listens.
-    pub(crate) fn address(&self) -> Address {
+    pub fn address(&self) -> Address {
         Address::Tcp { host: self.address.ip().to_string(), port: self.address.port() }
     }
 }
