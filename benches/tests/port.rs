@@ -42,6 +42,11 @@ impl Monitor {
             if origin.ends_with(" lua") {
                 continue;
             }
+            if command.starts_with("\"SCRIPT\"") {
+                // It follows a call that the server did not know the script of, which is made again.
+                commands.pop();
+                continue;
+            }
             // Inside of quotes a quote is escaped, and no argument of these has a blank.
             let arguments: Vec<String> =
                 command.split(' ').map(|a| a[1..a.len() - 1].replace("\\\"", "\"")).collect();
@@ -50,10 +55,6 @@ impl Monitor {
             }
             match arguments[0].as_str() {
                 "EVALSHA" => commands.push(format!("EVALSHA {}", arguments[2..].join(" "))),
-                // What follows a script that the server does not know yet is the same call again.
-                "SCRIPT" => {
-                    commands.pop();
-                }
                 _ => commands.push(arguments.join(" ")),
             }
         }
