@@ -705,6 +705,17 @@ on_servers! {
         raw.expect_set(&["KEYS", "*"], &["engine:1", "engine:2"]);
     }
 
+    async fn a_reverse_index_follows_where_the_server_knows_only_some_of_the_scripts(index, raw) {
+        let index = index.with_clear_by(ClearBy::ReverseIndex);
+        raw.expect(&["SCRIPT", "FLUSH"], "+OK");
+        // This lets the server know what takes keys out of the sets, and not what evicts by engine keys.
+        index.add(None, &hashes([0]), &[gpu(POD)]).await.unwrap();
+        index.evict(&hashes([0]), KeyType::Request, &[gpu(POD)]).await.unwrap();
+        index.add(Some(&hashes([1])), &hashes([0]), &[gpu(POD)]).await.unwrap();
+        evict(&index, &[1], &[gpu(POD)]).await;
+        raw.expect(&["EXISTS", &format!("engine:~keys:~00~{FIELD}")], ":0");
+    }
+
     /// llm-d's clear: every key whose name does not start with `engine:` is read as a hash, and it gives up at the first
     /// that is none.
     async fn llm_ds_own_clear_passes_by_what_is_not_its_own(index, raw) {

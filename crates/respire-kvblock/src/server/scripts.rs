@@ -201,21 +201,25 @@ impl Call {
     }
 }
 
-/// Runs the calls whose reply is that the server does not know the script, and puts the new reply in its place.
+/// Runs the first call whose script the server does not know, and all behind it, with the scripts themselves, and puts the
+/// new replies in the place of the old ones.
+///
+/// What stands behind it did run if its own script was known, and too early: it looks at what the first one does. Nothing of
+/// it does harm when it is run again.
 pub(super) async fn rerun_unknown(
     index: &ServerIndex,
     calls: &[Call],
     replies: &mut [Reply],
 ) -> Result<(), respire::Error> {
-    let unknown: Vec<usize> = (0..replies.len())
-        .filter(|&at| replies[at].server_error().is_some_and(|error| error.code() == "NOSCRIPT"))
-        .collect();
+    let is_unknown =
+        |reply: &Reply| reply.server_error().is_some_and(|error| error.code() == "NOSCRIPT");
+    let Some(first) = replies.iter().position(is_unknown) else { return Ok(()) };
     let mut pipeline = Pipeline::new();
-    for &at in &unknown {
-        pipeline.push(calls[at].by_source());
+    for call in calls.iter().skip(first) {
+        pipeline.push(call.by_source());
     }
-    for (at, reply) in unknown.into_iter().zip(index.pipeline(pipeline).await?) {
-        replies[at] = reply;
+    for (reply, again) in replies.iter_mut().skip(first).zip(index.pipeline(pipeline).await?) {
+        *reply = again;
     }
     Ok(())
 }
