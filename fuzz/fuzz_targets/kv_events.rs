@@ -11,7 +11,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             match event {
                 Ok(KvEvent::BlockStored(stored)) => {
                     let read = stored.block_hashes.len() + stored.token_ids.len();
-                    assert!(read + stored.extra_keys.len() <= data.len());
+                    let keys = stored.extra_keys.iter().map(|keys| keys.count() + 1);
+                    assert!(read + keys.sum::<usize>() <= data.len());
+                    assert!(stored.extra_keys == stored.extra_keys.clone());
                     assert!(stored.group.is_none_or(|group| group >= 0));
                 }
                 Ok(_) => {}

@@ -7,7 +7,8 @@ use lru::LruCache;
 use smallvec::SmallVec;
 
 use super::{
-    batch::{BlockRemoved, BlockStored, EventBatch, ExtraKey, KvEvent},
+    batch::{BlockRemoved, BlockStored, EventBatch, KvEvent},
+    extra_keys::{BlockKeys, ExtraKey},
     pod::{Block, Order, Pod},
     pool::{PoolConfig, Shared},
     topic::EventMessage,
@@ -25,6 +26,14 @@ const PODS_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not 0");
 
 /// How many request keys are asked for at once. Over one connection they share round trips.
 const QUESTIONS_AT_ONCE: usize = 64;
+
+/// The most that the texts of an event's extra keys may take, each counted as often as it is hashed: where an engine's block is several
+/// of the index's, its texts are part of each of their keys, so that a short message could ask for an hour of hashing. A
+/// text of 64 bytes, as an image has, can be in 160,000 blocks.
+const EXTRA_BYTES_MAX: usize = 16 << 20;
+
+/// What a text takes besides its bytes while keys are computed, in bytes.
+const EXTRA_KEY_BYTES: usize = 40;
 
 /// The kinds of groups whose blocks say that a prefix is there. A block of any other, such as a window, is no use without
 /// those that it looks back on, which may be gone.
@@ -148,7 +157,9 @@ impl Applier {
                 return self.shared.resync(pod, ResyncReason::UnknownParent { parent });
             }
         };
-        let keys = self.keys(&stored, before, &message.model, block_size);
+        let Some(keys) = self.keys(&stored, before, &message.model, block_size) else {
+            return self.shared.counters.excessive.count();
+        };
         self.remember(pod, &stored.block_hashes, block_size, &keys);
         if keys.is_empty() {
             return self.shared.counters.too_short.count();
@@ -246,31 +257,32 @@ impl Applier {
         }
     }
 
-    /// The request keys of an event's tokens.
+    /// The request keys of an event's tokens, unless what its blocks have besides them is too much.
     fn keys(
         &self,
         stored: &BlockStored,
         before: BlockHash,
         model: &str,
         block_size: usize,
-    ) -> Vec<BlockHash> {
+    ) -> Option<Vec<BlockHash>> {
         let lora_name = stored.lora_name.as_deref().filter(|name| !name.is_empty());
         let model = lora_name.unwrap_or(model);
         let tokens = &stored.token_ids;
         let blocks = self.processor.block_count(tokens.len());
         let covered = (blocks * self.processor.block_size()).div_ceil(block_size);
-        let extra: Vec<BlockExtra> = stored
-            .extra_keys
-            .iter()
-            .take(covered)
-            .map(|keys| BlockExtra::from_raw(keys.iter().map(raw), lora_name))
-            .collect();
-        if extra.iter().all(BlockExtra::is_empty) {
-            return self.processor.block_keys(before, tokens, model);
+        let covered = covered.min(stored.extra_keys.len());
+        let each = || stored.extra_keys.iter().take(covered);
+        if each().all(|keys| keys.len() == 0) {
+            return Some(self.processor.block_keys(before, tokens, model));
         }
-        let extra = BlockExtra::realign(&extra, blocks);
+        let copies = blocks.div_ceil(covered);
+        let bytes = each().fold(0, |sum: usize, keys| sum.saturating_add(cost(&keys)));
+        if bytes.saturating_mul(copies) > EXTRA_BYTES_MAX {
+            return None;
+        }
+        let extra = BlockExtra::realign_all(each().map(|keys| extra(keys, lora_name)), blocks);
         let keys = self.processor.block_keys_with_extra(before, tokens, model, &extra);
-        keys.expect("there is one for each of the blocks")
+        Some(keys.expect("there is one for each of the blocks"))
     }
 
     /// Remembers which request keys end in which of an event's blocks.
@@ -370,6 +382,16 @@ fn block_size(stored: &BlockStored) -> Option<usize> {
     let is_announced = stored.block_size == 0 || size == stored.block_size as usize;
     let has_extra = stored.extra_keys.is_empty() || stored.extra_keys.len() == blocks;
     (size > 0 && size * blocks == tokens && is_announced && has_extra).then_some(size)
+}
+
+/// What the extra keys of a block take, roughly, while keys are computed, in bytes.
+fn cost(keys: &BlockKeys<'_>) -> usize {
+    keys.bytes().saturating_add(keys.len().saturating_mul(EXTRA_KEY_BYTES))
+}
+
+fn extra(keys: BlockKeys<'_>, lora_name: Option<&str>) -> BlockExtra {
+    let keys: Vec<ExtraKey> = keys.collect();
+    BlockExtra::from_raw(keys.iter().map(raw), lora_name)
 }
 
 fn raw(key: &ExtraKey) -> RawExtraKey<'_> {

@@ -4,9 +4,14 @@ use std::{fmt, str::FromStr};
 
 use super::{
     error::{DecodeError, Problem},
+    extra_keys::ExtraKeys,
     msgpack::{Reader, Value},
 };
 use crate::BlockHash;
+
+/// The most bytes of a medium's name. It becomes the tier of every block of its event, in the index and on the way there, so
+/// that a long one would be written a million times; engines write words such as `GPU`.
+const MEDIUM_BYTES_MAX: usize = 256;
 
 /// The engine whose events are read. `Display` and `FromStr` use llm-d's names, `vllm` and `sglang`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -74,7 +79,7 @@ pub struct BlockStored {
     /// The name of an adapter (LoRA), which takes the place of the model's.
     pub lora_name: Option<String>,
     /// What each block has besides tokens. As long as `block_hashes`, or empty.
-    pub extra_keys: Vec<Vec<ExtraKey>>,
+    pub extra_keys: ExtraKeys,
     /// The group of layers that the blocks belong to, where the model has several kinds of attention.
     pub group: Option<i64>,
     /// The kind of that group, in the engine's words.
@@ -94,21 +99,11 @@ pub struct BlockRemoved {
     pub group: Option<i64>,
 }
 
-/// Something that a block has besides tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ExtraKey {
-    /// A text: the name of an adapter, the hash of an image, a salt.
-    Text(String),
-    /// An array, by its first element if that is a text. Older engines write `[hash, offset]`.
-    Array(Option<String>),
-    /// Anything else, which nobody reads.
-    Other,
-}
-
 /// One message of an engine: events in the order in which they happened.
 ///
-/// The message is read as it is gone through, so that it takes no memory but its own and that of one event. Both shapes
-/// are read that engines write: arrays that begin with the kind of event, and maps in which `type` names it.
+/// The message is read as it is gone through, so that it takes no memory but its own and that of one event. An event takes eight
+/// times its own bytes at most, where each of them is a hash. Both shapes are read that engines write: arrays that begin with
+/// the kind of event, and maps in which `type` names it.
 ///
 /// ```
 /// use respire_kvblock::{BlockHash, events::{Engine, EventBatch, KvEvent}};
@@ -473,13 +468,14 @@ impl Content {
             // These two say nothing to an index, and what they are made of is not its business.
             Field::LoraId => rest.lora_id = lenient_integer(reader)?,
             Field::SlidingWindow => rest.sliding_window = lenient_integer(reader)?,
-            Field::Medium => rest.medium = optional(reader, text)?,
-            Field::LoraName => rest.lora_name = optional(reader, text)?,
-            Field::ExtraKeys => {
-                rest.extra_keys =
-                    list(reader, |reader| Ok(list(reader, extra_key)?.unwrap_or_default()))?
-                        .unwrap_or_default();
+            Field::Medium => {
+                rest.medium = optional(reader, text)?;
+                if rest.medium.as_ref().is_some_and(|medium| medium.len() > MEDIUM_BYTES_MAX) {
+                    return Err(DecodeError::new(at, Problem::TooLong(MEDIUM_BYTES_MAX)));
+                }
             }
+            Field::LoraName => rest.lora_name = optional(reader, text)?,
+            Field::ExtraKeys => rest.extra_keys = ExtraKeys::read(reader)?,
             Field::Group => {
                 rest.group = optional(reader, integer)?;
                 if rest.group.is_some_and(i64::is_negative) {
@@ -594,28 +590,6 @@ fn text(reader: &mut Reader<'_>) -> Result<String, DecodeError> {
         Value::Text(text) => Ok(crate::entry::text_from_bytes(text)),
         _ => Err(DecodeError::new(at, Problem::Expected("a text"))),
     }
-}
-
-fn extra_key(reader: &mut Reader<'_>) -> Result<ExtraKey, DecodeError> {
-    let before = *reader;
-    match reader.value()? {
-        Value::Text(text) => return Ok(ExtraKey::Text(crate::entry::text_from_bytes(text))),
-        Value::Array(len) if len > 0 => {
-            let first = *reader;
-            let text = match reader.value()? {
-                Value::Text(text) => Some(crate::entry::text_from_bytes(text)),
-                _ => None,
-            };
-            *reader = first;
-            reader.skip_many(u64::from(len))?;
-            return Ok(ExtraKey::Array(text));
-        }
-        Value::Array(_) => return Ok(ExtraKey::Array(None)),
-        _ => {}
-    }
-    *reader = before;
-    reader.skip()?;
-    Ok(ExtraKey::Other)
 }
 
 #[cfg(test)]

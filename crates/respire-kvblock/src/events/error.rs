@@ -16,9 +16,14 @@ pub(super) enum Problem {
     Truncated,
     Reserved,
     Expected(&'static str),
-    TooFewFields { fields: u32, least: u32 },
+    TooFewFields {
+        fields: u32,
+        least: u32,
+    },
     Missing,
     OutOfRange(&'static str),
+    /// A text of more bytes than these.
+    TooLong(usize),
     UnknownTag,
 }
 
@@ -63,6 +68,7 @@ impl fmt::Display for DecodeError {
             }
             Problem::Missing => f.write_str("missing"),
             Problem::OutOfRange(range) => write!(f, "a number out of {range}"),
+            Problem::TooLong(most) => write!(f, "a text of more than {most} bytes"),
             Problem::UnknownTag => f.write_str("an event of an unknown kind"),
         }
     }

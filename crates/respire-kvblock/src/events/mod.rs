@@ -11,6 +11,7 @@
 mod apply;
 mod batch;
 mod error;
+mod extra_keys;
 mod msgpack;
 mod pod;
 mod pool;
@@ -22,10 +23,9 @@ mod topic;
 #[cfg(feature = "zmq")]
 mod zmq;
 
-pub use batch::{
-    BlockRemoved, BlockStored, Engine, EventBatch, Events, ExtraKey, KvEvent, UnknownEngine,
-};
+pub use batch::{BlockRemoved, BlockStored, Engine, EventBatch, Events, KvEvent, UnknownEngine};
 pub use error::DecodeError;
+pub use extra_keys::{BlockKeys, ExtraKey, ExtraKeys};
 pub use pool::{EventPool, PoolConfig, Retry, SubmitError};
 pub use stats::EventStats;
 pub use topic::{EventMessage, FrameError};

@@ -48,6 +48,11 @@ impl<'a> Reader<'a> {
         self.rest.len()
     }
 
+    /// What stands between an earlier place of the same message and this one.
+    pub(super) fn since(&self, earlier: Self) -> &'a [u8] {
+        &earlier.rest[..earlier.rest.len() - self.rest.len()]
+    }
+
     /// Reads a value. Of an array or a map that is its head only; what is in it follows.
     pub(super) fn value(&mut self) -> Result<Value<'a>, DecodeError> {
         let at = self.at();

@@ -37,6 +37,9 @@ pub struct PoolConfig {
     pub queue_messages: usize,
     /// How many bytes of messages can wait for one worker. A message that is longer is never accepted.
     pub queue_bytes: usize,
+    /// The most bytes of a message, which takes up to eight times as much while it is applied. A longer one is never accepted. An
+    /// engine's step that stores 64,000 tokens has some 300 KiB.
+    pub message_bytes: usize,
     /// How calls to the index are repeated.
     pub retry: Retry,
     /// Whether the first message of a publisher has to be its first one, number 0. Else it may be any: the pod has announced blocks
@@ -50,13 +53,14 @@ pub struct PoolConfig {
 }
 
 impl Default for PoolConfig {
-    /// For vLLM: 4 workers, for each 1,024 messages and 64 MiB; 16,384 blocks a pod; no counts.
+    /// For vLLM: 4 workers, for each 1,024 messages and 64 MiB; 16 MiB a message; 16,384 blocks a pod; no counts.
     fn default() -> Self {
         Self {
             engine: Engine::Vllm,
             workers: 4,
             queue_messages: 1024,
             queue_bytes: 64 << 20,
+            message_bytes: 16 << 20,
             retry: Retry::default(),
             from_start: false,
             blocks_per_pod: NonZeroUsize::new(16_384).expect("not 0"),
@@ -200,7 +204,7 @@ impl EventPool {
     ///
     /// # Errors
     ///
-    /// When the pool was shut down, or the message is longer than a queue: then its pod is named for a resync.
+    /// When the pool was shut down, or the message is longer than it may be: then its pod is named for a resync.
     ///
     /// # Cancel safety
     ///
@@ -336,10 +340,13 @@ impl EventPool {
         if queue.jobs.is_closed() {
             return Err(SubmitError::Closed);
         }
-        let most = (self.shared.config.queue_bytes / UNIT_BYTES).max(1);
+        let config = &self.shared.config;
+        let most = (config.queue_bytes / UNIT_BYTES).max(1);
         let units = message.payload.len() / UNIT_BYTES + 1;
         match u32::try_from(units) {
-            Ok(fitting) if units <= most => Ok(fitting),
+            Ok(fitting) if units <= most && message.payload.len() <= config.message_bytes => {
+                Ok(fitting)
+            }
             _ => {
                 self.overrun(&message.pod_identifier);
                 Err(SubmitError::TooLong)
@@ -383,8 +390,8 @@ pub enum SubmitError {
     /// There is no room, and the caller would not wait.
     #[error("the queue of the pod's worker is full")]
     Full,
-    /// The message would not fit into an empty queue.
-    #[error("the message is longer than a queue may be")]
+    /// The message is longer than one may be, or would not fit into an empty queue.
+    #[error("the message is longer than one may be")]
     TooLong,
 }
 

@@ -49,6 +49,9 @@ counters! {
     too_short,
     /// Events that were dropped because they have not as many tokens, or extra keys, as their blocks need.
     uneven,
+    /// Events that were dropped because what their blocks have besides tokens would take too long to hash: 16 MiB, counted as
+    /// often as it is hashed.
+    excessive,
     /// Blocks that came to another tier, and that the index does not know.
     unknown_moves,
     /// Stored events that were passed over because their group is not of full attention.

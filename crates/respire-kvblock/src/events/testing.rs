@@ -14,6 +14,8 @@ pub(super) enum Tree {
     List(Vec<Tree>),
     Map(Vec<(Tree, Tree)>),
     Ext(Vec<u8>),
+    /// Bytes that are a value as they are.
+    Raw(Vec<u8>),
 }
 
 use Tree::{Float, Int, List};
@@ -58,6 +60,7 @@ impl Tree {
                 encode::write_ext_meta(out, bytes.len() as u32, 7).unwrap();
                 out.extend_from_slice(bytes);
             }
+            Self::Raw(bytes) => out.extend_from_slice(bytes),
         }
     }
 

@@ -111,16 +111,30 @@ impl BlockExtra {
     ///
     /// Uneven numbers are rounded down, as those of keys are in [`Index::add`](crate::Index::add).
     pub fn realign(extra: &[Self], blocks: usize) -> Vec<Self> {
-        if extra.is_empty() || blocks == 0 {
+        Self::realign_all(extra.iter().cloned(), blocks)
+    }
+
+    /// As [`realign`](Self::realign), of parts that are made one at a time.
+    pub(crate) fn realign_all(
+        extra: impl ExactSizeIterator<Item = Self>,
+        blocks: usize,
+    ) -> Vec<Self> {
+        let parts = extra.len();
+        if parts == 0 || blocks == 0 {
             return Vec::new();
         }
-        if extra.len() <= blocks {
-            let of = |block| position(block, blocks, extra.len());
-            return (0..blocks).map(|block| extra[of(block)].clone()).collect();
+        if parts <= blocks {
+            let mut realigned = Vec::with_capacity(blocks);
+            for (at, part) in extra.enumerate() {
+                let is_in = |block: &usize| position(*block, blocks, parts) == at;
+                let copies = (realigned.len()..blocks).take_while(is_in).count();
+                realigned.extend(std::iter::repeat_n(part, copies));
+            }
+            return realigned;
         }
         let mut realigned = vec![Self::default(); blocks];
-        for (at, part) in extra.iter().enumerate() {
-            realigned[position(at, extra.len(), blocks)].texts.extend_from_slice(&part.texts);
+        for (at, part) in extra.enumerate() {
+            realigned[position(at, parts, blocks)].texts.extend(part.texts);
         }
         realigned
     }

@@ -1,7 +1,10 @@
 use proptest::{collection::vec, option, prelude::*};
 
 use super::{
-    super::testing::{Tree, ints, message, t},
+    super::{
+        ExtraKey,
+        testing::{Tree, ints, message, t},
+    },
     *,
 };
 
@@ -53,6 +56,11 @@ fn hashes(numbers: &[u64]) -> Vec<BlockHash> {
     numbers.iter().copied().map(BlockHash).collect()
 }
 
+/// What each block has besides tokens, as values.
+fn extra(stored: &BlockStored) -> Vec<Vec<ExtraKey>> {
+    stored.extra_keys.iter().map(Iterator::collect).collect()
+}
+
 #[test]
 fn a_stored_event_is_read_field_by_field() {
     // llm-d's own example, which leaves out what its version of vLLM did not have yet.
@@ -102,7 +110,7 @@ fn every_field_has_its_place() {
     assert_eq!(stored.parent, None);
     assert_eq!(stored.lora_id, Some(3));
     assert_eq!(stored.lora_name.as_deref(), Some("adapter"));
-    assert_eq!(stored.extra_keys, [vec![ExtraKey::Text("image".to_owned())], vec![]]);
+    assert_eq!(extra(&stored), [vec![ExtraKey::Text("image".to_owned())], vec![]]);
     assert_eq!(stored.group, Some(2));
     assert_eq!(stored.group_kind.as_deref(), Some("full_attention"));
     assert_eq!(stored.sliding_window, Some(4096));
@@ -208,7 +216,7 @@ fn extra_keys_are_texts_and_arrays_that_begin_with_one() {
     ]);
     let stored = stored(stored_with(7, List(vec![of_one_block, Nil, List(vec![])])));
     assert_eq!(
-        stored.extra_keys,
+        extra(&stored),
         [
             vec![
                 ExtraKey::Text("adapter".to_owned()),
@@ -223,6 +231,95 @@ fn extra_keys_are_texts_and_arrays_that_begin_with_one() {
             vec![]
         ]
     );
+}
+
+#[test]
+fn extra_keys_are_equal_that_say_the_same() {
+    let of = |list: Tree| stored(stored_with(7, list)).extra_keys;
+    let one = of(List(vec![List(vec![List(vec![t("image"), Int(12)])]), Nil]));
+    assert_eq!(one, of(List(vec![List(vec![List(vec![t("image")])]), List(vec![])])));
+    for other in [
+        List(vec![List(vec![t("image")]), Nil]),
+        List(vec![List(vec![List(vec![t("images")])]), Nil]),
+        List(vec![List(vec![List(vec![t("image")])])]),
+        List(vec![List(vec![List(vec![t("image")]), Nil]), Nil]),
+        Nil,
+    ] {
+        assert_ne!(one, of(other.clone()), "{other:?}");
+    }
+    assert_eq!(format!("{one:?}"), r#"[[Array(Some("image"))], []]"#);
+    for wrong in [Int(1), List(vec![Int(1)]), List(vec![Nil, t("image")])] {
+        let error = refused(stored_with(7, wrong.clone()));
+        assert!(error.contains("extra_keys: expected an array"), "{wrong:?}: {error}");
+    }
+}
+
+#[test]
+fn a_medium_is_a_word_and_not_a_book() {
+    let medium = |len: usize| t(&"m".repeat(len));
+    assert_eq!(stored(stored_with(5, medium(256))).medium.unwrap().len(), 256);
+    let error = refused(stored_with(5, medium(257)));
+    assert!(error.contains("medium: a text of more than 256 bytes"), "{error}");
+}
+
+/// Messages of about this many bytes that are to grow as much as they can while they are read.
+fn dense_messages(bytes: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let with = |position: usize, value: Tree| message(vec![stored_with(position, value)]);
+    let fill = |value: Tree| List(vec![value; bytes]);
+    let twice = |name: &str, value: Tree| {
+        let half = List(vec![value; bytes / 2]);
+        let entries = vec![
+            (t("type"), t("BlockStored")),
+            (t(name), half.clone()),
+            (t(name), half),
+            (t("block_hashes"), ints(&[1])),
+            (t("token_ids"), ints(&[1])),
+        ];
+        message(vec![Map(entries)])
+    };
+    let texts = List(vec![t("a"); bytes / 2]);
+    vec![
+        ("hashes", with(0, fill(Int(1)))),
+        ("hashes, the last of them none", {
+            let mut hashes = vec![Int(1); bytes];
+            hashes.push(Nil);
+            with(0, List(hashes))
+        }),
+        ("tokens", with(2, fill(Int(1)))),
+        ("blocks with nothing", with(7, fill(Nil))),
+        ("blocks with an empty list", with(7, fill(List(vec![])))),
+        ("one block with empty lists", with(7, List(vec![fill(List(vec![]))]))),
+        ("one block with texts", with(7, List(vec![texts.clone()]))),
+        ("one block with a list of texts", with(7, List(vec![List(vec![texts])]))),
+        ("an adapter's name that is no text", with(6, Tree::Raw(raw_text(bytes)))),
+        ("hashes twice", twice("block_hashes", Int(1))),
+        ("extra keys twice", twice("extra_keys", Nil)),
+        ("events", message(vec![List(vec![t("AllBlocksCleared")]); bytes / 18])),
+        ("no events", message(vec![Nil; bytes])),
+    ]
+}
+
+/// Text of so many bytes, none of which is UTF-8.
+fn raw_text(bytes: usize) -> Vec<u8> {
+    let mut text = vec![0xdb];
+    text.extend_from_slice(&(bytes as u32).to_be_bytes());
+    text.resize(bytes + 5, 0xff);
+    text
+}
+
+#[test]
+fn no_event_takes_more_than_eight_times_its_bytes() {
+    for (name, message) in dense_messages(100_000) {
+        let read = || {
+            for event in EventBatch::parse(Engine::Vllm, &message).unwrap().events() {
+                let Ok(KvEvent::BlockStored(stored)) = event else { continue };
+                stored.extra_keys.iter().flatten().for_each(drop);
+            }
+        };
+        let measured = allocation_counter::measure(read);
+        let most = message.len() as u64 * 8;
+        assert!(measured.bytes_max <= most, "{name}: {} of {most}", measured.bytes_max);
+    }
 }
 
 /// The capture that llm-d carries: 117 blocks of 16 tokens with two images, in vLLM's older spelling of extra keys.
@@ -246,10 +343,10 @@ fn a_long_event_with_images_is_read_whole() {
     ]);
     let stored = stored(event);
     assert_eq!((stored.block_hashes.len(), stored.token_ids.len()), (117, 1872));
-    let with_image: Vec<bool> = stored.extra_keys.iter().map(|keys| !keys.is_empty()).collect();
+    let with_image: Vec<bool> = stored.extra_keys.iter().map(|keys| keys.len() > 0).collect();
     assert_eq!(with_image.iter().filter(|&&image| image).count(), 115);
     assert_eq!((with_image[61], with_image[116]), (false, false));
-    assert_eq!(stored.extra_keys[62], [ExtraKey::Array(Some("image-b".to_owned()))]);
+    assert_eq!(extra(&stored)[62], [ExtraKey::Array(Some("image-b".to_owned()))]);
 }
 
 #[test]
@@ -419,6 +516,8 @@ fn a_stored_event() -> impl Strategy<Value = (BlockStored, Vec<Tree>)> {
             let (medium, lora_name, group_kind) = texts;
             let of_text = |text: &Option<String>| text.as_deref().map_or(Nil, t);
             let of_block = |keys: &Vec<String>| List(keys.iter().map(|key| t(key)).collect());
+            let extra_keys = List(extra.iter().map(of_block).collect());
+            let extra_bytes = extra_keys.bytes();
             let fields = vec![
                 List(hashes.iter().map(|(tree, _)| tree.clone()).collect()),
                 parent.as_ref().map_or(Nil, |(tree, _)| tree.clone()),
@@ -427,12 +526,11 @@ fn a_stored_event() -> impl Strategy<Value = (BlockStored, Vec<Tree>)> {
                 lora_id.map_or(Nil, |id| Int(id.into())),
                 of_text(&medium),
                 of_text(&lora_name),
-                List(extra.iter().map(of_block).collect()),
+                extra_keys,
                 group.map_or(Nil, |group| WideInt(group.into())),
                 of_text(&group_kind),
                 Nil,
             ];
-            let to_key = |key: String| ExtraKey::Text(key);
             let stored = BlockStored {
                 block_hashes: hashes.into_iter().map(|(_, hash)| hash).collect(),
                 parent: parent.map(|(_, hash)| hash).filter(|hash| hash.0 != 0),
@@ -441,10 +539,7 @@ fn a_stored_event() -> impl Strategy<Value = (BlockStored, Vec<Tree>)> {
                 lora_id,
                 medium,
                 lora_name,
-                extra_keys: extra
-                    .into_iter()
-                    .map(|keys| keys.into_iter().map(to_key).collect())
-                    .collect(),
+                extra_keys: ExtraKeys::read(&mut Reader::new(&extra_bytes)).unwrap(),
                 group,
                 group_kind,
                 sliding_window: None,
@@ -483,6 +578,8 @@ fn read_through(bytes: &[u8]) {
                 Err(error) => assert!(error.position() < bytes.len(), "{error}"),
                 Ok(KvEvent::BlockStored(stored)) => {
                     assert!(stored.block_hashes.len() + stored.token_ids.len() <= bytes.len());
+                    let keys = stored.extra_keys.iter();
+                    assert!(keys.map(|keys| keys.count() + 1).sum::<usize>() <= bytes.len());
                 }
                 Ok(_) => {}
             }

@@ -539,6 +539,52 @@ async fn bounds_may_be_as_large_as_numbers_get() {
 }
 
 #[tokio::test]
+async fn a_message_is_not_accepted_that_is_longer_than_one_may_be() {
+    let message = of("a", None, vec![stored(&[1], 0, &prompt(1))]);
+    let of_bytes = |message_bytes| Bench::new(PoolConfig { message_bytes, ..config() });
+    let bench = of_bytes(message.payload.len() - 1);
+    assert_eq!(bench.pool.submit(message.clone()).await, Err(SubmitError::TooLong));
+    assert_eq!(bench.pool.try_submit(message.clone()), Err(SubmitError::TooLong));
+    assert_eq!((bench.pool.stats().overruns, bench.resyncs().len()), (2, 1));
+    let bench = of_bytes(message.payload.len());
+    bench.pool.submit(message).await.unwrap();
+    bench.pool.flush().await;
+    assert_eq!(bench.pool.stats().blocks_stored, 1);
+}
+
+/// One engine's block of 40,000 tokens, 10,000 of the index's, with so many images of 64 bytes.
+fn many_copies(images: usize) -> EventMessage {
+    let images = List((0..images).map(|image| t(&format!("{image:064}"))).collect());
+    let rest = vec![Nil, Nil, Nil, List(vec![images])];
+    of("a", None, vec![stored_in(&[1], 0, &prompt(10_000), rest)])
+}
+
+#[test]
+fn extra_keys_that_would_take_an_hour_to_hash_are_passed_over_and_take_no_memory() {
+    let bench = || Bench::new(PoolConfig { workers: 1, ..config() });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let message = many_copies(1000);
+    let bytes = message.payload.len() as u64;
+    let bench = runtime.block_on(async { bench() });
+    let measured = allocation_counter::measure(|| {
+        runtime.block_on(async {
+            bench.pool.submit(message).await.unwrap();
+            bench.pool.flush().await;
+        });
+    });
+    assert!(measured.bytes_max < 8 * bytes, "{} for {bytes}", measured.bytes_max);
+    let stats = bench.pool.stats();
+    assert_eq!((stats.excessive, stats.blocks_stored), (1, 0));
+    // Fifteen images are not too much, and the next event is applied.
+    runtime.block_on(async {
+        bench.pool.submit(many_copies(15)).await.unwrap();
+        bench.pool.flush().await;
+    });
+    let stats = bench.pool.stats();
+    assert_eq!((stats.excessive, stats.blocks_stored), (1, 1));
+}
+
+#[tokio::test]
 async fn bytes_that_wait_are_bounded_as_well() {
     let index = Probe::held();
     let config = PoolConfig { workers: 1, queue_bytes: 8 * 1024, ..config() };
