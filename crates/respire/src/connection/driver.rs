@@ -116,7 +116,7 @@ pub(super) async fn drive(connection: &Connection, established: Established) -> 
                 wire,
                 clock: Clock::new(),
                 alarm: Alarm::new(),
-                awaited: 0,
+                came: 0,
                 idle_turns: 0,
                 asks_until: None,
                 last_words: None,
@@ -199,9 +199,9 @@ struct Driver<'a> {
     clock: Clock,
     /// For taking back the role of the receiver.
     alarm: Alarm,
-    /// How many tasks were on their way back when the driver let them go first.
-    awaited: usize,
-    /// In how many turns since then none of them came.
+    /// How many tasks had ever come back when the driver let others go first.
+    came: u32,
+    /// In how many turns since then none did.
     idle_turns: u32,
     /// Until when the driver asks again instead of sleeping.
     asks_until: Option<Instant>,
@@ -253,8 +253,8 @@ impl Driver<'_> {
                 let ended = state.ended.as_ref().map(|(_, error)| error.clone());
                 return Poll::Ready(ended.unwrap_or_else(error));
             }
-            self.awaited = state.returning;
-            if self.awaited > 0 {
+            if state.returning > 0 {
+                self.came = state.came;
                 drop(state);
                 return let_others_run(cx);
             }
@@ -293,7 +293,7 @@ impl Driver<'_> {
     /// for. A task that is slow, or a future that nobody polls, holds up the others no longer than that.
     fn look_who_came_back(&mut self) {
         let mut state = self.connection.state();
-        if state.returning == 0 || state.returning != self.awaited {
+        if state.returning == 0 || state.came != self.came {
             self.idle_turns = 0;
             return;
         }

@@ -1,7 +1,8 @@
 //! Callers, the driver and a peer on threads of their own, whose turns change before any lock as a seed says. What
 //! `simulation` cannot show: what happens between two locks of one poll.
 //!
-//! No timer ever fires here. So a request that ends has been ended by a wake-up that was not lost.
+//! No time passes here, and no timer makes up for a wake-up that was lost. Some requests are overdue when they are made,
+//! so that the driver ends them, and raises fences, beside callers that send and receive.
 
 use std::{
     future::poll_fn,
@@ -31,6 +32,9 @@ use crate::{
 const POINTS: u64 = 500_000;
 const REQUESTS_A_CALLER: usize = 8;
 
+/// Requests with such a number are overdue when they are made.
+const OVERDUE: usize = 10_000;
+
 #[test]
 fn no_turn_of_threads_loses_a_wake_up_or_a_reply() {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -38,6 +42,7 @@ fn no_turn_of_threads_loses_a_wake_up_or_a_reply() {
         .start_paused(true)
         .build()
         .expect("a runtime without I/O needs nothing");
+    let now = runtime.block_on(async { tokio::time::Instant::now().into_std() });
     History::run_many(POINTS, |history| {
         let capacity = [5, 60, 1 << 16][history.below(3)];
         let (ours, theirs) = memory::pair(capacity);
@@ -47,7 +52,15 @@ fn no_turn_of_threads_loses_a_wake_up_or_a_reply() {
             stall: None,
         };
         let connection = Arc::new(Connection::new(bounds));
-        let callers = 1 + history.below(3);
+        {
+            let mut state = connection.state();
+            // Waves are not as large here as they have to be elsewhere.
+            state.halved_wave_min = [4, HALVED_WAVE_MIN][history.below(2)];
+            state.late_wave_min = [4, usize::MAX][history.below(2)];
+            let after_timeout = history.once_in(2);
+            state.session.check(Checks { after_timeout, period: None });
+        }
+        let callers = 1 + history.below(6);
         // The peer is gone after so many commands, if ever.
         let quits_after = history.once_in(2).then(|| 3 + history.below(40));
         let left = AtomicUsize::new(callers);
@@ -69,7 +82,7 @@ fn no_turn_of_threads_loses_a_wake_up_or_a_reply() {
             all.push(Box::new(move || {
                 let history = History::part(seed as u64);
                 let may_end = quits_after.is_some();
-                let mut caller = Caller { number, connection, history, may_end, not_sent };
+                let mut caller = Caller { number, connection, history, now, may_end, not_sent };
                 block_on(caller.run(warm));
                 if left.fetch_sub(1, Ordering::Relaxed) == 1 {
                     caller.connection.drain();
@@ -154,6 +167,8 @@ struct Caller<'a> {
     number: usize,
     connection: Arc<Connection>,
     history: History,
+    /// By the clock, which does not move.
+    now: Instant,
     /// The peer may quit at any time.
     may_end: bool,
     /// The texts of requests of which the client has said that they were not sent.
@@ -172,10 +187,11 @@ impl Caller<'_> {
         }
         warm.pass().await;
         for number in 100..100 + REQUESTS_A_CALLER {
-            match self.history.below(8) {
+            match self.history.below(9) {
                 0 => drop(self.submit(number, 1)),
                 1 => self.polled_once(number).await,
                 2 | 3 => self.two(number).await,
+                4 => self.answered(OVERDUE + number).await,
                 _ => self.answered(number).await,
             }
         }
@@ -187,7 +203,9 @@ impl Caller<'_> {
             pipeline.command(&["ECHO", &self.text(number, reply)]);
         }
         let packet = pipeline.into_packet().expect("ECHO may be sent");
-        self.connection.submit(&packet, None).map_err(|error| self.check_error(number, &error)).ok()
+        let deadline = (number >= OVERDUE).then_some(self.now);
+        let submitted = self.connection.submit(&packet, deadline);
+        submitted.map_err(|error| self.check_error(number, &error)).ok()
     }
 
     fn text(&self, number: usize, reply: usize) -> String {
@@ -207,7 +225,8 @@ impl Caller<'_> {
     }
 
     fn check_error(&self, number: usize, error: &Error) {
-        assert!(self.may_end, "{error:?}");
+        let is_overdue = number >= OVERDUE && error.is_timeout();
+        assert!(self.may_end || is_overdue, "{error:?}");
         if error.send_state() == SendState::NotSent {
             let mut not_sent = self.not_sent.lock().expect("nothing panics under it");
             not_sent.push(self.text(number, 0));

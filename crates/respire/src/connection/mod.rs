@@ -64,6 +64,10 @@ const HALVED_WAVE_MIN_THREADS: usize = 32;
 /// and is woken again: some fifteen system calls for 256 tasks.
 const LATE_WAVE_MIN_THREADS: usize = 32;
 
+/// How often a caller receives in one turn, before other tasks of its runtime get theirs. Tokio's sockets stop it sooner;
+/// other transports may always have something.
+const CALLERS_RECEIVES_A_TURN: usize = 16;
+
 /// A connection that ends sooner than this and has answered nothing counts as a failed attempt.
 const EARLY: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -98,6 +102,8 @@ struct State {
     /// How many tasks were woken for their replies and have not come for them yet. Each may submit its next request
     /// when it does, so what they leave behind is sent together. The driver looks after it however long they take.
     returning: usize,
+    /// How many have come, ever; it wraps. Tells whether any did in a while in which others were woken.
+    came: u32,
     /// How many there were when the last of them was woken.
     wave: usize,
     /// From so many on, the first half of them need not wait for the second.
@@ -142,6 +148,7 @@ impl State {
             return None;
         }
         self.returning -= 1;
+        self.came = self.came.wrapping_add(1);
         if self.returning == 0 && self.session.has_outgoing() { self.rouse() } else { None }
     }
 
@@ -219,6 +226,7 @@ impl Connection {
                 sending: false,
                 send_failed: None,
                 returning: 0,
+                came: 0,
                 wave: 0,
                 halved_wave_min: HALVED_WAVE_MIN,
                 late_wave_min: usize::MAX,
@@ -582,7 +590,7 @@ impl Future for Pending {
             }
             Next::Look => {}
         }
-        loop {
+        for _ in 0..CALLERS_RECEIVES_A_TURN {
             let receives = match self.poll_outcome(id, cx) {
                 Ok(outcome) => return Poll::Ready(outcome),
                 Err(receives) => receives,
@@ -598,6 +606,7 @@ impl Future for Pending {
                 Received::End(error) => connection.fail(&connection.end(error)),
             }
         }
+        let_others_run(cx)
     }
 }
 
@@ -611,9 +620,13 @@ impl Drop for Pending {
         if state.receiver == Receiver::Caller(id) {
             state.receiver = Receiver::Driver;
         }
-        state.session.abandon(id);
+        let back = match state.session.abandon(id) {
+            // Its task was woken and has no more to come for.
+            true => state.come_back(),
+            false => None,
+        };
         // What waited behind it may have its turn now, and a retired connection may have lost its last user.
-        let driver = state.rouse();
+        let driver = back.or_else(|| state.rouse());
         drop(state);
         self.driver.take().into_iter().chain(driver).for_each(Waker::wake);
     }

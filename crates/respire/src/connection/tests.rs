@@ -14,7 +14,7 @@ use crate::{
     command::{Command, Pipeline},
     config::Address,
     error::SendState,
-    transport::{Transport, memory},
+    transport::{self, Transport, memory},
 };
 
 pub(super) fn config() -> Config {
@@ -367,4 +367,98 @@ async fn a_peer_that_reads_no_more_ends_the_connection_without_any_deadline() {
         let error = outcome.expect("it hangs").unwrap_err();
         assert!(error.is_closed() && error.send_state() == SendState::NotSent, "{error:?}");
     }
+}
+
+/// Has a task of its own that listens to each push.
+#[derive(Debug, Default)]
+struct Listened(std::sync::atomic::AtomicUsize);
+
+impl PushSink for Listened {
+    fn handle_push(&self, _: ConnectionId, _: respire_codec::Frame, woken: &mut Vec<Waker>) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        woken.push(Waker::noop().clone());
+    }
+
+    fn handle_end(&self, _: ConnectionId, _: &mut Vec<Waker>) {}
+
+    fn is_urgent(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn who_listens_to_pushes_is_not_waited_for() {
+    let (connection, mut peer, _driver) = connected(1024).await;
+    let listened = Arc::new(Listened::default());
+    let sink: Arc<dyn PushSink> = Arc::<Listened>::clone(&listened);
+    connection.state().session.attach(connection.id(), sink);
+    peer.write_all(">1\r\n+news\r\n".repeat(8).as_bytes()).await.unwrap();
+    while listened.0.load(std::sync::atomic::Ordering::Relaxed) < 8 {
+        tokio::task::yield_now().await;
+        assert_eq!(connection.state().returning, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_drops_what_it_was_woken_for_is_not_waited_for() {
+    let (connection, mut peer, _driver) = connected(1024).await;
+    let mut held = Vec::new();
+    for at in 0..6 {
+        let mut pending = Box::pin(connection.submit(&get(&at.to_string()), None).unwrap());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(pending.as_mut().poll(&mut cx).is_pending());
+        held.push(pending);
+    }
+    for _ in 0..6 {
+        command(&mut peer).await;
+    }
+    peer.write_all("+v\r\n".repeat(6).as_bytes()).await.unwrap();
+    while connection.state().returning == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(connection.state().returning, 6);
+    held.truncate(2);
+    assert_eq!(connection.state().returning, 2);
+    held.clear();
+    assert_eq!(connection.state().returning, 0);
+}
+
+/// Has a push whenever it is asked, so many times.
+struct Flood {
+    left: Arc<std::sync::atomic::AtomicUsize>,
+    inner: Box<dyn transport::ReceiveHalf>,
+}
+
+impl transport::ReceiveHalf for Flood {
+    fn poll_receive<'a>(
+        &'a mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut bytes::BytesMut,
+    ) -> Poll<std::io::Result<transport::Received<'a>>> {
+        use std::sync::atomic::Ordering::Relaxed;
+        if self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err() {
+            return self.inner.poll_receive(cx, buffer);
+        }
+        buffer.extend_from_slice(b">1\r\n+news\r\n");
+        Poll::Ready(Ok(transport::Received::Filled(12)))
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_receives_lets_others_run_though_there_is_always_something() {
+    let (ours, theirs) = memory::pair(1 << 16);
+    let left = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let flood = Flood { left: Arc::clone(&left), inner: ours.receive };
+    let transport = Transport { receive: Box::new(flood), send: ours.send };
+    let (connection, peer, _driver) = connected_over(transport, theirs).await;
+    let _peer = echo(peer);
+    one_at_a_time(&connection).await;
+    let mut lone = Box::pin(connection.submit(&get("lone"), None).unwrap());
+    assert!(matches!(connection.state().receiver, Receiver::Caller(_)));
+    left.store(1000, std::sync::atomic::Ordering::Relaxed);
+    let polled = std::future::poll_fn(|cx| Poll::Ready(lone.as_mut().poll(cx).is_pending()));
+    assert!(polled.await);
+    let left = left.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(left, 1000 - CALLERS_RECEIVES_A_TURN, "others wait");
+    assert_eq!(text(lone.await.unwrap()), ["lone"], "it goes on by itself");
 }

@@ -344,19 +344,19 @@ impl Receiving {
                 break;
             }
         }
-        state.session.take_woken(&mut self.woken);
-        let is_wave = caller.is_none() && self.woken.len() >= WAVE_MIN;
+        // Who listens to pushes submits nothing for having heard one.
+        let callers = state.session.take_woken(&mut self.woken);
+        let is_wave = caller.is_none() && callers >= WAVE_MIN;
         if is_wave {
-            state.returning += self.woken.len();
+            state.returning += callers;
             state.wave = state.returning;
         }
-        let is_late = is_wave && self.woken.len() >= state.late_wave_min;
+        let is_late = is_wave && callers >= state.late_wave_min;
         drop(state);
         if is_late {
-            self.woken.drain(..).for_each(|waker| wake_late(&waker));
-        } else {
-            self.woken.drain(..).for_each(Waker::wake);
+            self.woken.drain(..callers).for_each(|waker| wake_late(&waker));
         }
+        self.woken.drain(..).for_each(Waker::wake);
         delivered?;
         match broken {
             None => Ok(()),

@@ -19,6 +19,10 @@ pub(crate) struct Checks {
     pub(crate) period: Option<Duration>,
 }
 
+/// There is no fence more often than this, whatever the period: a timer's resolution, without which the driver would
+/// look at the clock for ever.
+const PERIOD_MIN: Duration = Duration::from_millis(1);
+
 /// How long a fence may take that no other bound is set for.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -52,7 +56,7 @@ impl Fences {
     /// The session was opened, or a fence raised: when to look again.
     pub(super) fn schedule(&mut self, now: Instant) -> Option<Instant> {
         // At random, so that connections that were made together are not checked together.
-        let period = self.checks.period?.mul_f64(rand::random_range(0.8..=1.0));
+        let period = self.checks.period?.mul_f64(rand::random_range(0.8..=1.0)).max(PERIOD_MIN);
         self.next = now.checked_add(period);
         self.next
     }
@@ -63,6 +67,11 @@ impl Fences {
             return self.schedule(now);
         }
         self.next
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
     }
 
     pub(super) fn is_fence(&self, key: usize) -> bool {

@@ -94,7 +94,10 @@ pub(crate) struct Session {
     progress: Instant,
     /// Not later than the earliest deadline of a request.
     next_check: Option<Instant>,
+    /// Tasks that wait for outcomes that are there now.
     woken: Vec<Waker>,
+    /// Tasks that listen to what the sink was told.
+    listening: Vec<Waker>,
     /// Who takes the pushes, and as whose.
     sink: Option<(ConnectionId, Arc<dyn PushSink>)>,
     fences: Fences,
@@ -207,6 +210,7 @@ impl Session {
             progress: now,
             next_check: None,
             woken: Vec::new(),
+            listening: Vec::new(),
             sink: None,
             fences: Fences::default(),
             answered: 0,
@@ -392,14 +396,16 @@ impl Session {
     }
 
     /// Nobody waits for the request any more. If its bytes are in the stream, its replies will be skipped; else it is
-    /// never sent.
-    pub(crate) fn abandon(&mut self, id: RequestId) {
+    /// never sent. Whether its outcome was there already.
+    pub(crate) fn abandon(&mut self, id: RequestId) -> bool {
+        let had_outcome = self.requests[id.0].outcome.is_some();
         if let Place::Waiting { ticket, .. } = self.requests[id.0].place {
             self.waiting.remove(&ticket);
             self.requests[id.0].place = Place::Left;
         }
         self.forget(id.0);
         self.admit_waiting();
+        had_outcome
     }
 
     /// Nobody waits for the request any more; what is left is its place in the order, if it has one.
@@ -532,7 +538,7 @@ impl Session {
 
     fn hand_on(&mut self, push: Frame) {
         match &self.sink {
-            Some((id, sink)) => sink.handle_push(*id, push, &mut self.woken),
+            Some((id, sink)) => sink.handle_push(*id, push, &mut self.listening),
             None => tracing::trace!("a push that nobody takes"),
         }
     }
@@ -540,7 +546,7 @@ impl Session {
     /// What pushes have told is not to be relied on any more.
     fn end_pushes(&mut self) {
         if let Some((id, sink)) = &self.sink {
-            sink.handle_end(*id, &mut self.woken);
+            sink.handle_end(*id, &mut self.listening);
         }
     }
 
@@ -605,6 +611,12 @@ impl Session {
         self.order.push_back(key);
         self.fences.raise(key, number);
         self.fences.schedule(now);
+    }
+
+    /// Whether a fence was raised and is not answered yet.
+    #[cfg(test)]
+    pub(crate) fn awaits_fence(&self) -> bool {
+        self.fences.is_under_way()
     }
 
     /// Whether [`handle_deadlines`](Self::handle_deadlines) has left something to send.
@@ -701,9 +713,13 @@ impl Session {
         self.outgoing = Outgoing::default();
     }
 
-    /// Moves the tasks to wake to `woken`. Wake them when no lock is held.
-    pub(crate) fn take_woken(&mut self, woken: &mut Vec<Waker>) {
+    /// Moves the tasks to wake to `woken`, and returns how many of them, the first ones, come for their outcomes. The others
+    /// listen to pushes. Wake them when no lock is held.
+    pub(crate) fn take_woken(&mut self, woken: &mut Vec<Waker>) -> usize {
+        let callers = self.woken.len();
         woken.append(&mut self.woken);
+        woken.append(&mut self.listening);
+        callers
     }
 
     fn end_waiting(&mut self, error: &Error) {
