@@ -64,16 +64,20 @@ impl Kept {
 pub(super) async fn replace(link: Weak<Link>, old: Arc<Connection>, mut address: Option<Address>) {
     loop {
         // Nothing is held while it is waited, so that the link may go.
-        let Some(next) =
+        let Some(begun) =
             link.upgrade().and_then(|link| link.start_replacement(&old, address.take()))
         else {
             return;
         };
-        if next.opened().await.is_ok() {
-            if let Some(link) = link.upgrade() {
-                link.switch(&old, &next);
+        match begun {
+            Ok(next) if next.opened().await.is_ok() => {
+                if let Some(link) = link.upgrade() {
+                    link.switch(&old, &next);
+                }
+                return;
             }
-            return;
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "a replacement cannot be started"),
         }
         tokio::time::sleep(PAUSE.mul_f64(rand::random_range(0.5..=1.0))).await;
     }
@@ -86,7 +90,10 @@ async fn spare(link: &Weak<Link>, connection: &Arc<Connection>, config: &Config)
     }
     loop {
         let Some(spare) = link.upgrade().and_then(|link| link.spare()) else { return };
-        spare.finished().await;
+        match spare {
+            Ok(spare) => spare.finished().await,
+            Err(error) => tracing::debug!(%error, "a spare connection cannot be started"),
+        }
         tokio::time::sleep(PAUSE.mul_f64(rand::random_range(0.5..=1.0))).await;
     }
 }

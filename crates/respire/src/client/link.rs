@@ -53,6 +53,8 @@ struct LinkState {
     replacement: Option<Made>,
     /// When the last one was begun.
     replaced: Option<Instant>,
+    /// Somebody sees to a replacement because requests have found fault with the present one.
+    is_suspect: bool,
     /// Ready, in case that the present one is lost.
     spare: Option<Made>,
     backoff: Backoff,
@@ -124,14 +126,19 @@ impl Link {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn start(&self, not_before: Option<Instant>) -> Result<Made, Error> {
-        self.start_with(Arc::clone(&self.config), not_before)
+    /// `credentials` is their number from before the lock: a provider that is asked for changes may use the client.
+    fn start(&self, credentials: u64, not_before: Option<Instant>) -> Result<Made, Error> {
+        self.start_with(Arc::clone(&self.config), credentials, not_before)
     }
 
-    fn start_with(&self, config: Arc<Config>, not_before: Option<Instant>) -> Result<Made, Error> {
+    fn start_with(
+        &self,
+        config: Arc<Config>,
+        credentials: u64,
+        not_before: Option<Instant>,
+    ) -> Result<Made, Error> {
         self.sink.start_here();
         let (sink, totals) = (Arc::clone(&self.sink), Arc::clone(&self.totals));
-        let credentials = self.rotation.before_start();
         let checks = config.checks();
         let connection = Connection::start(config, sink, totals, checks, not_before)?;
         Ok(Made { connection, credentials })
@@ -162,6 +169,7 @@ impl Link {
         self: &Arc<Self>,
         when_down: WhenDown,
     ) -> Result<Arc<Connection>, Error> {
+        let credentials = self.rotation.before_start();
         let mut state = self.state();
         if state.closed {
             return Err(Error::closed_by_us().with_send_state(SendState::NotSent));
@@ -189,7 +197,7 @@ impl Link {
             return Err(error.with_send_state(SendState::NotSent));
         }
         let not_before = hold_off.as_ref().map(|(until, _)| *until);
-        let next = self.start(not_before)?;
+        let next = self.start(credentials, not_before)?;
         state.backoff.attempt();
         state.holds_off = hold_off;
         state.give_up(last.as_ref());
@@ -218,22 +226,32 @@ impl Link {
     /// Something is wrong with the server behind the present connection: it is replaced, not too often.
     pub(super) fn suspect(self: &Arc<Self>) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let state = self.state();
+        let mut state = self.state();
         let recently = |at: Instant| at.elapsed() < REPLACE_INTERVAL;
-        if let Some(connection) = &state.connection
-            && !state.replaced.is_some_and(recently)
-        {
-            runtime.spawn(keeper::replace(Arc::downgrade(self), Arc::clone(connection), None));
+        let Some(connection) = state.connection.clone() else { return };
+        if state.is_suspect || state.replaced.is_some_and(recently) {
+            return;
         }
+        state.is_suspect = true;
+        drop(state);
+        let suspicion = Suspicion(Arc::downgrade(self));
+        runtime.spawn(async move {
+            keeper::replace(Weak::clone(&suspicion.0), connection, None).await;
+        });
     }
 
     /// Begins to dial a connection in place of this one; `None` if it is not the present one any more, or another is being
-    /// dialled for it. It leads to another address, if one is given.
+    /// dialled for it, by somebody who goes on until there is one. It leads to another address, if one is given.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::start`].
     pub(super) fn start_replacement(
         &self,
         old: &Arc<Connection>,
         address: Option<Address>,
-    ) -> Option<Arc<Connection>> {
+    ) -> Option<Result<Arc<Connection>, Error>> {
+        let credentials = self.rotation.before_start();
         let mut state = self.state();
         let dialling = state.replacement.as_ref().is_some_and(|next| next.connection.accepts());
         if state.closed || dialling || !state.is_present(old) {
@@ -243,11 +261,12 @@ impl Link {
             Some(address) => Arc::new(Config::clone(&self.config).with_address(address)),
             None => Arc::clone(&self.config),
         };
-        let made = self.start_with(config, None).ok()?;
-        let next = Arc::clone(&made.connection);
         state.replaced = Some(Instant::now());
-        state.replacement = Some(made);
-        Some(next)
+        Some(self.start_with(config, credentials, None).map(|made| {
+            let next = Arc::clone(&made.connection);
+            state.replacement = Some(made);
+            next
+        }))
     }
 
     /// A connection takes the place of another, if that is the present one still. What is under way on the old one is
@@ -256,15 +275,17 @@ impl Link {
         let mut state = self.state();
         let made = state.replacement.take_if(|made| Arc::ptr_eq(&made.connection, next));
         let Some(made) = made.filter(|_| !state.closed && state.is_present(old)) else {
+            drop(state);
             return next.abort();
         };
         state.give_up(Some(old));
-        // The spare is as old, or was made with the same credentials.
-        if let Some(spare) = state.spare.take() {
-            spare.connection.abort();
-        }
+        let spare = state.spare.take();
         self.establish(&mut state, made);
         drop(state);
+        // It is as old, or was made with the same credentials.
+        if let Some(spare) = spare {
+            spare.connection.abort();
+        }
         old.drain();
     }
 
@@ -277,18 +298,25 @@ impl Link {
         }
     }
 
-    /// The spare connection, made if there is none.
-    pub(super) fn spare(&self) -> Option<Arc<Connection>> {
+    /// The spare connection, made if there is none; `None` once there is to be none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::start`].
+    pub(super) fn spare(&self) -> Option<Result<Arc<Connection>, Error>> {
+        let credentials = self.rotation.before_start();
         let mut state = self.state();
         if state.closed {
             return None;
         }
         let ready = state.spare.as_ref().map(|spare| &spare.connection);
         if let Some(spare) = ready.filter(|spare| spare.accepts()) {
-            return Some(Arc::clone(spare));
+            return Some(Ok(Arc::clone(spare)));
         }
-        let spare = state.spare.insert(self.start(None).ok()?);
-        Some(Arc::clone(&spare.connection))
+        Some(self.start(credentials, None).map(|made| {
+            let spare = state.spare.insert(made);
+            Arc::clone(&spare.connection)
+        }))
     }
 
     pub(super) fn protocol(&self) -> Option<Protocol> {
@@ -300,6 +328,7 @@ impl Link {
         let mut state = self.state();
         state.closed = true;
         let connections = state.connections();
+        drop(state);
         connections.iter().for_each(|connection| connection.drain());
         connections
     }
@@ -307,6 +336,17 @@ impl Link {
     /// The present connection and those that may still have requests under way.
     pub(crate) fn connections(&self) -> Vec<Arc<Connection>> {
         self.state().connections()
+    }
+}
+
+/// Says at its end that nobody sees to a replacement any more.
+struct Suspicion(Weak<Link>);
+
+impl Drop for Suspicion {
+    fn drop(&mut self) {
+        if let Some(link) = self.0.upgrade() {
+            link.state().is_suspect = false;
+        }
     }
 }
 
@@ -340,3 +380,6 @@ impl Drop for Link {
         state.live().for_each(|connection| connection.abort());
     }
 }
+
+#[cfg(test)]
+mod tests;

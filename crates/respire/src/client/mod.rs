@@ -63,6 +63,13 @@ pub use typed::OwnAnswer;
 /// as long as the client is used. When it ends, requests under way end with it, and the next one connects anew in its
 /// own. Outside of a tokio runtime a request that has to connect is an error.
 ///
+/// That runtime must get to run. A task of it that blocks its thread, for example by `block_on` of another runtime's, holds up
+/// what the thread has still to run: perhaps the task that drives the connection, or those whose replies have just
+/// arrived, and a wait for a request of this client may so never end, its deadline included. What blocks belongs
+/// into tokio's `spawn_blocking` or `block_in_place`, or uses a [`blocking`](crate::blocking) client;
+/// [`Config::with_driver_thread`](crate::Config::with_driver_thread) keeps deadlines and replies out of the way of tasks
+/// that are busy for long.
+///
 /// A request that certainly never left because the connection turned out to be lost is sent again on a new one;
 /// [`RetryPolicy`] says what else may be.
 ///

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::Waker,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use respire_codec::{Frame, Protocol};
@@ -103,15 +103,29 @@ impl Pool {
     /// One that is idle, or a new one.
     fn connection(&self, when_down: WhenDown) -> Result<Idle, Error> {
         let credentials = self.rotation.before_start();
+        while let Some(idle) = self.take_idle()? {
+            let Idle { connection, credentials: theirs } = &idle;
+            let age_max = self.config.connection_age_max();
+            let is_old = age_max.is_some_and(|age_max| connection.age() > age_max);
+            if is_old || *theirs < credentials {
+                connection.abort();
+            } else if connection.accepts() {
+                connection.check(Checks::default());
+                return Ok(idle);
+            }
+        }
         let mut state = self.state();
         if state.closed {
             return Err(closed());
         }
-        if let Some(idle) = state.idle(self.config.connection_age_max(), credentials) {
-            return Ok(idle);
-        }
         let connection = state.start(&self.config, &self.totals, when_down)?;
         Ok(Idle { connection, credentials })
+    }
+
+    /// The one that was used last of those that wait, whatever has become of it.
+    fn take_idle(&self) -> Result<Option<Idle>, Error> {
+        let mut state = self.state();
+        if state.closed { Err(closed()) } else { Ok(state.idle.pop()) }
     }
 
     /// Closes the connections that wait to be used: they lead to the wrong server, or have the wrong credentials.
@@ -134,14 +148,20 @@ impl Pool {
 
     /// Takes a connection back that is in a state as if it were new.
     fn give_back(&self, connection: &Arc<Connection>, credentials: u64) {
-        let mut state = self.state();
-        let is_outdated = credentials < self.rotation.number();
-        if state.closed || is_outdated || state.idle.len() >= IDLE_MAX {
-            return connection.drain();
-        }
         // While it is nobody's, a PING of ours is in nobody's way.
         connection.check(self.config.checks());
-        state.idle.push(Idle { connection: Arc::clone(connection), credentials });
+        let is_kept = {
+            let mut state = self.state();
+            let is_outdated = credentials < self.rotation.number();
+            let is_kept = !state.closed && !is_outdated && state.idle.len() < IDLE_MAX;
+            if is_kept {
+                state.idle.push(Idle { connection: Arc::clone(connection), credentials });
+            }
+            is_kept
+        };
+        if !is_kept {
+            connection.drain();
+        }
     }
 
     /// Leases no more. Returns the connections that may have requests under way. Those that might have them for ever are
@@ -169,21 +189,6 @@ fn closed() -> Error {
 }
 
 impl PoolState {
-    /// One that is idle, not older than it may be and made with these credentials.
-    fn idle(&mut self, age_max: Option<Duration>, credentials: u64) -> Option<Idle> {
-        while let Some(idle) = self.idle.pop() {
-            let connection = &idle.connection;
-            let is_old = age_max.is_some_and(|age_max| connection.age() > age_max);
-            if is_old || idle.credentials < credentials {
-                connection.abort();
-            } else if connection.accepts() {
-                connection.check(Checks::default());
-                return Some(idle);
-            }
-        }
-        None
-    }
-
     fn start(
         &mut self,
         config: &Arc<Config>,

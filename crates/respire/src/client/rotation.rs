@@ -26,10 +26,24 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct Rotation {
     provider: Option<Arc<dyn CredentialsProvider>>,
     number: watch::Sender<u64>,
-    /// Waits for changes, since the first connection was made.
-    watcher: Mutex<Option<AbortHandle>>,
+    /// Who waits for changes, since the first connection was made.
+    watcher: Mutex<Watcher>,
     /// Has idle connections, which are of no use after a change.
     pool: OnceLock<Weak<Pool>>,
+}
+
+#[derive(Default)]
+enum Watcher {
+    /// Nobody yet.
+    #[default]
+    None,
+    /// The provider is being asked to say when they change. It may use the client for that, so no lock is held.
+    Starting {
+        /// Connections were started meanwhile, which did not wait for it.
+        passed: bool,
+    },
+    /// This task.
+    Task(AbortHandle),
 }
 
 impl Rotation {
@@ -71,18 +85,28 @@ impl Rotation {
     /// Sees to it that changes are waited for.
     fn watch(self: &Arc<Self>, provider: &Arc<dyn CredentialsProvider>) {
         let Ok(runtime) = Handle::try_current() else { return };
-        let mut watcher = lock(&self.watcher);
-        if let Some(last) = &*watcher {
-            if !last.is_finished() {
-                return;
+        let has_lapsed = {
+            let mut watcher = lock(&self.watcher);
+            match &mut *watcher {
+                Watcher::Starting { passed } => {
+                    *passed = true;
+                    return;
+                }
+                Watcher::Task(task) if !task.is_finished() => return,
+                Watcher::None | Watcher::Task(_) => {}
             }
+            let last = std::mem::replace(&mut *watcher, Watcher::Starting { passed: false });
+            matches!(last, Watcher::Task(_))
+        };
+        if has_lapsed {
             // Its runtime was shut down. Who knows what has changed since.
             self.count();
         }
+        let mut starting = Starting { rotation: self, next: Watcher::None };
         let mut task = watch(Arc::clone(provider), Arc::downgrade(self)).boxed();
         // It has begun to wait before this returns, and not only when the runtime comes to it.
         if (&mut task).now_or_never().is_none() {
-            *watcher = Some(runtime.spawn(task).abort_handle());
+            starting.next = Watcher::Task(runtime.spawn(task).abort_handle());
         }
     }
 
@@ -91,9 +115,26 @@ impl Rotation {
     }
 }
 
+/// Says at its end who waits for changes from then on: nobody, where the provider has panicked.
+struct Starting<'a> {
+    rotation: &'a Rotation,
+    next: Watcher,
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        let next = std::mem::take(&mut self.next);
+        let last = std::mem::replace(&mut *lock(&self.rotation.watcher), next);
+        if let Watcher::Starting { passed: true } = last {
+            // They may have asked for credentials before changes were waited for.
+            self.rotation.count();
+        }
+    }
+}
+
 impl Drop for Rotation {
     fn drop(&mut self) {
-        if let Some(watcher) = &*lock(&self.watcher) {
+        if let Watcher::Task(watcher) = &*lock(&self.watcher) {
             watcher.abort();
         }
     }
