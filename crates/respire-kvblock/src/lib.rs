@@ -45,7 +45,7 @@
 //!
 //! # Features
 //!
-//! - `zmq`: a subscriber to the sockets on which engines publish their events. It needs Rust 1.89.
+//! - `zmq`: the sockets on which engines publish their events, connected to or bound; on Unix. It needs Rust 1.89.
 
 mod bitmap;
 mod block;

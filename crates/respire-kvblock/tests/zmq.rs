@@ -1,6 +1,6 @@
 //! The subscriber, against sockets of a publisher on the loopback interface.
 
-#![cfg(feature = "zmq")]
+#![cfg(all(feature = "zmq", unix))]
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by unwrapping")]
 
 use std::{sync::Arc, time::Duration};
@@ -8,9 +8,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use respire_kvblock::{
     BlockHash, InMemoryConfig, InMemoryIndex, Index, PodSet, TokenProcessor, TokenProcessorConfig,
-    events::{EventPool, PoolConfig, Replay, Subscriber, SubscriberConfig},
+    events::{
+        EventPool, Listener, ListenerConfig, PoolConfig, Replay, Subscriber, SubscriberConfig,
+    },
 };
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -219,4 +223,180 @@ async fn what_cannot_be_fetched_whole_is_a_gap_and_the_pod_is_named() {
     assert_eq!(bench.pool.stats().gaps, 3);
     assert_eq!(timeout(PATIENCE, answering).await.unwrap().unwrap(), 0);
     listening.abort();
+}
+
+/// What a peer sends before its first message: a greeting of version 3.0 without security, and what kind of socket it is.
+fn greeting(socket_type: &str) -> Vec<u8> {
+    let mut greeting = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0];
+    greeting.extend_from_slice(b"NULL");
+    greeting.resize(64, 0);
+    let mut ready = b"\x05READY\x0bSocket-Type\0\0\0".to_vec();
+    ready.push(socket_type.len() as u8);
+    ready.extend_from_slice(socket_type.as_bytes());
+    greeting.extend_from_slice(&[4, ready.len() as u8]);
+    greeting.extend_from_slice(&ready);
+    greeting
+}
+
+/// The head of a frame of 2^40 bytes.
+fn announced() -> Vec<u8> {
+    [&[2][..], &(1_u64 << 40).to_be_bytes()].concat()
+}
+
+/// Sends this, and returns when the other side has closed the connection.
+async fn send_until_closed(mut stream: TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).await.unwrap();
+    timeout(PATIENCE, async {
+        let mut read = [0; 1024];
+        // A reset is as good as an end.
+        while stream.read(&mut read).await.is_ok_and(|read| read > 0) {}
+    })
+    .await
+    .expect("the connection is cut in time");
+}
+
+#[tokio::test]
+async fn a_publisher_that_announces_a_frame_without_end_is_cut_off_and_costs_nothing() {
+    let mut bench = Bench::new().await;
+    let hostile = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = SubscriberConfig::new(format!("tcp://{}", hostile.local_addr().unwrap()));
+    config.reconnect_pause = Duration::from_millis(20);
+    let listening = bench.listen(config);
+    for before in [greeting("PUB"), Vec::new()] {
+        let (stream, _) = timeout(PATIENCE, hostile.accept()).await.unwrap().unwrap();
+        let bytes = match before.is_empty() {
+            // Instead of a greeting.
+            true => vec![0; 200],
+            false => [before, announced()].concat(),
+        };
+        send_until_closed(stream, &bytes).await;
+    }
+    // It is asked again, and others are heard meanwhile.
+    timeout(PATIENCE, hostile.accept()).await.unwrap().unwrap();
+    assert!(bench.pool.stats().reconnections >= 1);
+    let other = bench.listen(bench.config());
+    bench.publish_until_heard(TOPIC, 1).await;
+    listening.abort();
+    other.abort();
+}
+
+#[tokio::test]
+async fn a_message_is_heard_up_to_the_length_that_is_allowed() {
+    let mut bench = Bench::new().await;
+    let mut config = bench.config();
+    config.reconnect_pause = Duration::from_millis(20);
+    config.message_bytes = TOPIC.len() + 8 + payload(1).len();
+    let listening = bench.listen(config);
+    bench.publish_until_heard(TOPIC, 1).await;
+    // One byte more ends the connection; the next one hears what is allowed.
+    let long = vec![TOPIC.into(), number(bench.next), [&payload(9)[..], b"\0"].concat().into()];
+    bench.publisher.send(message(long)).await.unwrap();
+    bench.next += 1;
+    bench.publish_until_heard(TOPIC, 2).await;
+    assert!(bench.holders(9).await.is_empty());
+    listening.abort();
+}
+
+#[tokio::test]
+async fn a_replay_that_announces_a_frame_without_end_has_failed() {
+    let mut bench = Bench::new().await;
+    let hostile = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = bench.config();
+    let mut replay = Replay::new(format!("tcp://{}", hostile.local_addr().unwrap()));
+    replay.cooldown = Duration::from_secs(3600);
+    replay.timeout = Duration::from_secs(20);
+    config.replay = Some(replay);
+    let answering = tokio::spawn(async move {
+        let (stream, _) = hostile.accept().await.unwrap();
+        send_until_closed(stream, &[greeting("ROUTER"), announced()].concat()).await;
+    });
+    let listening = bench.listen(config);
+    bench.next = 5;
+    bench.publish_until_heard(TOPIC, 1).await;
+    timeout(PATIENCE, answering).await.unwrap().unwrap();
+    assert_eq!(bench.pool.stats().replay_failures, 1);
+    listening.abort();
+}
+
+async fn bind(bench: &Bench, config: ListenerConfig) -> (String, JoinHandle<std::io::Result<()>>) {
+    let listener = Listener::bind(config).await.unwrap();
+    let endpoint = listener.endpoint().unwrap();
+    let pool = Arc::clone(&bench.pool);
+    (endpoint, tokio::spawn(async move { listener.run(&pool).await }))
+}
+
+async fn connect(bench: &mut Bench, endpoint: &str) {
+    let mut publisher = PubSocket::new();
+    timeout(PATIENCE, publisher.connect(endpoint)).await.unwrap().unwrap();
+    bench.publisher = publisher;
+}
+
+#[tokio::test]
+async fn engines_connect_to_an_address_that_is_bound_here() {
+    let mut bench = Bench::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = format!("ipc://{}", folder.path().join("kv").display());
+    for (address, block) in [("tcp://127.0.0.1:0", 1), (&path, 2)] {
+        let (endpoint, listening) = bind(&bench, ListenerConfig::new(address)).await;
+        connect(&mut bench, &endpoint).await;
+        bench.publish_until_heard("kv@a@model", block).await;
+        // Another engine at the same address, and what is under another topic.
+        let other = vec!["other@x@model".into(), number(0), payload(9)];
+        bench.publisher.send(message(other)).await.unwrap();
+        connect(&mut bench, &endpoint).await;
+        bench.publish_until_heard("kv@b@model", block + 10).await;
+        assert_eq!(bench.holders(block).await, ["a@gpu"]);
+        assert_eq!(bench.holders(block + 10).await, ["b@gpu"]);
+        assert!(bench.holders(9).await.is_empty());
+        listening.abort();
+        assert!(listening.await.unwrap_err().is_cancelled());
+    }
+    assert!(!folder.path().join("kv").exists());
+}
+
+#[tokio::test]
+async fn whoever_connects_and_announces_a_frame_without_end_is_cut_off_and_others_are_heard() {
+    let mut bench = Bench::new().await;
+    let (endpoint, listening) = bind(&bench, ListenerConfig::new("tcp://127.0.0.1:0")).await;
+    connect(&mut bench, &endpoint).await;
+    bench.publish_until_heard(TOPIC, 1).await;
+    let address = endpoint.strip_prefix("tcp://").unwrap();
+    let garbage = [greeting("PUB"), vec![4, 3, 9, 9, 9]].concat();
+    for bytes in [[greeting("PUB"), announced()].concat(), vec![0; 200], garbage] {
+        send_until_closed(TcpStream::connect(address).await.unwrap(), &bytes).await;
+    }
+    bench.publish_until_heard(TOPIC, 2).await;
+    bench.pool.shutdown().await;
+    timeout(PATIENCE, listening).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn no_more_engines_are_connected_than_may_be() {
+    let mut bench = Bench::new().await;
+    let mut config = ListenerConfig::new("tcp://127.0.0.1:0");
+    config.connections = 1;
+    let (endpoint, listening) = bind(&bench, config).await;
+    connect(&mut bench, &endpoint).await;
+    bench.publish_until_heard(TOPIC, 1).await;
+    let address = endpoint.strip_prefix("tcp://").unwrap();
+    send_until_closed(TcpStream::connect(address).await.unwrap(), b"").await;
+    // Its place is free when an engine has gone.
+    std::mem::replace(&mut bench.publisher, PubSocket::new()).close().await;
+    timeout(PATIENCE, async {
+        while PubSocket::new().connect(&endpoint).await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+    listening.abort();
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_or_is_taken_is_an_error() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("tcp://{}", taken.local_addr().unwrap());
+    for address in ["10.0.0.1:5557", "udp://127.0.0.1:0", &taken] {
+        assert!(Listener::bind(ListenerConfig::new(address)).await.is_err(), "{address}");
+    }
 }

@@ -360,12 +360,12 @@ impl EventPool {
     }
 
     /// Waits until the pool was shut down.
-    #[cfg(feature = "zmq")]
+    #[cfg(all(feature = "zmq", unix))]
     pub(super) async fn closed(&self) {
         self.queues[0].jobs.closed().await;
     }
 
-    #[cfg(feature = "zmq")]
+    #[cfg(all(feature = "zmq", unix))]
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
     }

@@ -9,12 +9,13 @@ use zeromq::{
 };
 
 use super::{
+    guard::{CONNECT_TIMEOUT, Guard},
     pool::{EventPool, SubmitError},
     topic::EventMessage,
 };
 
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes of a message, its topic and number included, where nothing else is said.
+pub(super) const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Where a [`Subscriber`] listens, and how.
 #[derive(Clone, Debug)]
@@ -37,11 +38,14 @@ pub struct SubscriberConfig {
     pub silence: Option<Duration>,
     /// Where messages can be fetched that were missed.
     pub replay: Option<Replay>,
+    /// The most bytes of a message, its topic and number included. A publisher that announces a longer one is cut off, before any
+    /// memory is taken for it.
+    pub message_bytes: usize,
 }
 
 impl SubscriberConfig {
     /// Listens to this address: topics that begin with `kv@`, waiting for room, connecting anew after 5 seconds, and after 5
-    /// minutes of silence; no replay.
+    /// minutes of silence; 16 MiB a message; no replay.
     pub fn new(endpoint: impl Into<String>) -> Self {
         Self {
             endpoint: endpoint.into(),
@@ -52,6 +56,7 @@ impl SubscriberConfig {
             reconnect_pause: Duration::from_secs(5),
             silence: Some(Duration::from_secs(300)),
             replay: None,
+            message_bytes: MESSAGE_BYTES_MAX,
         }
     }
 }
@@ -64,6 +69,24 @@ pub enum Overflow {
     Wait,
     /// It is dropped, and its pod named for a resync.
     Drop,
+}
+
+impl Overflow {
+    pub(super) async fn submit(
+        self,
+        pool: &EventPool,
+        message: EventMessage,
+    ) -> Result<(), Closed> {
+        let submitted = match self {
+            Self::Wait => pool.submit(message).await,
+            Self::Drop => pool.try_submit(message),
+        };
+        match submitted {
+            Err(SubmitError::Closed) => Err(Closed),
+            // The pool has named the pod.
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Where messages can be fetched that were missed: the socket on which vLLM answers with what it has kept.
@@ -103,7 +126,8 @@ impl Replay {
 /// # }
 /// ```
 ///
-/// Subscribe only to what you trust: the ZMQ library reserves as much memory as a frame says that it is long, before it has come.
+/// An address is `tcp://host:port` or `ipc://path`. Bytes go through a socket of this process on their way to the ZMQ library, which
+/// takes as much memory as a frame says that it is long: in front of that a publisher is cut off whose messages are too long.
 #[derive(Debug)]
 pub struct Subscriber {
     config: SubscriberConfig,
@@ -113,7 +137,7 @@ pub struct Subscriber {
 }
 
 /// The pool was shut down.
-struct Closed;
+pub(super) struct Closed;
 
 impl Subscriber {
     /// A subscriber that does nothing yet.
@@ -152,8 +176,9 @@ impl Subscriber {
     async fn listen(&mut self, pool: &EventPool) -> Result<Closed, ZmqError> {
         let mut options = SocketOptions::default();
         options.connect_timeout(CONNECT_TIMEOUT);
+        let guard = Guard::to(&self.config.endpoint, self.config.message_bytes)?;
         let mut socket = SubSocket::with_options(options);
-        socket.connect(&self.config.endpoint).await?;
+        socket.connect(&guard.endpoint()).await?;
         socket.subscribe(&self.config.topic_filter).await?;
         loop {
             let message = match self.config.silence {
@@ -205,15 +230,7 @@ impl Subscriber {
     }
 
     async fn submit(&self, pool: &EventPool, message: EventMessage) -> Result<(), Closed> {
-        let submitted = match self.config.overflow {
-            Overflow::Wait => pool.submit(message).await,
-            Overflow::Drop => pool.try_submit(message),
-        };
-        match submitted {
-            Err(SubmitError::Closed) => Err(Closed),
-            // The pool has named the pod.
-            _ => Ok(()),
-        }
+        self.config.overflow.submit(pool, message).await
     }
 
     /// Fetches messages and hands them over, if there is somebody to ask and it was not asked a moment ago.
@@ -255,8 +272,10 @@ impl Subscriber {
     ) -> Result<bool, Fetch> {
         let mut options = SocketOptions::default();
         options.connect_timeout(CONNECT_TIMEOUT);
+        let guard = Guard::to(&replay.endpoint, self.config.message_bytes);
+        let guard = guard.map_err(ZmqError::from)?;
         let mut socket = DealerSocket::with_options(options);
-        socket.connect(&replay.endpoint).await?;
+        socket.connect(&guard.endpoint()).await?;
         let from = Bytes::copy_from_slice(&missing.start.to_be_bytes());
         let request = ZmqMessage::try_from(vec![Bytes::new(), from])
             .map_err(|_| ZmqError::Other("a request has two frames"))?;
