@@ -291,8 +291,10 @@ async fn what_others_have_stored_is_left_alone() {
         assert_eq!(holders(&index, 15).await, []);
         assert!(index.add(None, &hashes([15]), &[gpu(POD)]).await.unwrap_err().is_foreign_data());
         // The registry's own name.
-        let other =
-            BitmapIndex::new(client.clone(), BitmapOptions::default().with_key_prefix("x:"));
+        let other = BitmapIndex::new(
+            client.clone(),
+            BitmapOptions::default().with_key_prefix("x:").unwrap(),
+        );
         client.set("x:r", "mine").await.unwrap();
         assert!(other.lookup(&hashes([1]), &PodSet::all()).await.is_err());
         assert!(other.add(None, &hashes([1]), &[gpu(POD)]).await.is_err());
@@ -307,6 +309,7 @@ async fn indexes_with_different_prefixes_share_a_database() {
         let with_prefix = |prefix: &str| {
             let options = BitmapOptions::default()
                 .with_key_prefix(prefix)
+                .unwrap()
                 .with_quarantine(std::time::Duration::ZERO);
             BitmapIndex::new(client.clone(), options)
         };
@@ -329,13 +332,25 @@ async fn indexes_with_different_prefixes_share_a_database() {
     .await;
 }
 
+#[test]
+fn a_prefix_that_names_every_key_is_refused() {
+    for prefix in ["", &"x".repeat(129)] {
+        let refused = BitmapOptions::default().with_key_prefix(prefix).unwrap_err();
+        assert_eq!(refused.config_error().unwrap().setting(), Some("keyPrefix"), "{refused:?}");
+    }
+    for prefix in ["x", "engine:kvb:", "{llama}:", &"x".repeat(128)] {
+        let options = BitmapOptions::default().with_key_prefix(prefix).unwrap();
+        assert_eq!(options.key_prefix(), prefix);
+    }
+}
+
 #[tokio::test]
 async fn a_sweep_removes_what_an_earlier_registry_left_and_nothing_that_looks_like_it() {
     on_each_server(async |client, _| {
         let index = index(&client);
         index.add(None, &hashes([1]), &[gpu(POD)]).await.unwrap();
         // The name of its registry is as long as that of a block of the first one, and goes on as such a name does.
-        let options = BitmapOptions::default().with_key_prefix("kvb:bge-large-1.5:");
+        let options = BitmapOptions::default().with_key_prefix("kvb:bge-large-1.5:").unwrap();
         let other = BitmapIndex::new(client.clone(), options);
         other.add(None, &hashes([2]), &[gpu(POD)]).await.unwrap();
         let set = async |name: &str, value: &[u8]| {

@@ -16,7 +16,10 @@ use std::{
 use async_trait::async_trait;
 use respire::{Client, Reply, Script};
 
-use crate::{BlockHash, Index, IndexError, KeyType, Lookup, PodEntry, PodSet, Resync};
+use crate::{BlockHash, ConfigError, Index, IndexError, KeyType, Lookup, PodEntry, PodSet, Resync};
+
+/// The most bytes of a prefix.
+const PREFIX_MAX: usize = 128;
 
 mod add;
 mod attest;
@@ -47,9 +50,10 @@ use state::State;
 /// use respire_kvblock::BitmapOptions;
 ///
 /// let options = BitmapOptions::default()
-///     .with_key_prefix("llama-70b:")
+///     .with_key_prefix("llama-70b:")?
 ///     .with_lease(Some(Duration::from_secs(30)));
 /// assert_eq!(options.key_prefix(), "llama-70b:");
+/// # Ok::<(), respire_kvblock::IndexError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
@@ -81,10 +85,27 @@ impl BitmapOptions {
     /// begin with `engine:` and something that is no digit.
     ///
     /// Give it a prefix that nothing else in the database begins with: a [sweep](BitmapIndex::sweep) removes what looks like a key that
-    /// an earlier registry of this index has left.
-    pub fn with_key_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.key_prefix = prefix.into();
-        self
+    /// an earlier registry of this index has left. Another index's prefix may go on where this one ends.
+    ///
+    /// # Errors
+    ///
+    /// [`config_error`](IndexError::config_error) for an empty prefix, with which every key of the database would be looked at as one of
+    /// the index, and for one of more than 128 bytes.
+    pub fn with_key_prefix(mut self, prefix: impl Into<String>) -> Result<Self, IndexError> {
+        let prefix = prefix.into();
+        Self::check_key_prefix(&prefix)
+            .map_err(|problem| ConfigError::invalid("keyPrefix", problem))?;
+        self.key_prefix = prefix;
+        Ok(self)
+    }
+
+    /// What is wrong with a prefix, if it cannot be one.
+    pub(crate) fn check_key_prefix(prefix: &str) -> Result<(), String> {
+        match prefix.len() {
+            0 => Err("must not be empty".to_owned()),
+            1..=PREFIX_MAX => Ok(()),
+            _ => Err(format!("must have at most {PREFIX_MAX} bytes")),
+        }
     }
 
     /// Sets for how long the pods that this index writes for count without a [renewal](BitmapIndex::renew). `None`: for ever.
