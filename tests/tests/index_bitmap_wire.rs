@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use respire::{Client, Command, commands::*};
 use respire_cli::local_server::Flavour;
 use respire_kvblock::{
-    BitmapIndex, BitmapOptions, BlockHash, Index, KeyType, LongestPrefixScorer, PodEntry, PodSet,
-    ServerIndex,
+    BitmapIndex, BitmapOptions, BlockHash, Index, IndexError, KeyType, LongestPrefixScorer,
+    PodEntry, PodSet, ServerIndex,
 };
 use respire_tests::{
     index_suite::{gpu, hashes, holders, mapped},
@@ -92,7 +92,10 @@ async fn an_event_leaves_a_registry_a_block_and_a_mapping() {
         let run_id =
             run_id.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap().to_owned();
         assert_eq!(text(&fields["server"]), format!("{run_id} 0"));
-        assert_eq!(fields.len(), 14);
+        let (last_seen, at) = text(&fields["writers"]).split_once(':').unwrap();
+        assert_eq!(last_seen, text(writer));
+        assert!(at.strip_suffix(',').unwrap().parse::<u64>().unwrap() > 1_600_000_000_000);
+        assert_eq!(fields.len(), 15);
 
         // What is cleared leaves its columns retired.
         index.clear(POD).await.unwrap();
@@ -100,7 +103,18 @@ async fn an_event_leaves_a_registry_a_block_and_a_mapping() {
         let names: Vec<_> = fields.keys().map(String::as_str).collect();
         assert_eq!(
             names,
-            ["d10.0.0.1:8000", "epoch", "free", "gen", "next", "nonce", "r0", "server", "version"]
+            [
+                "d10.0.0.1:8000",
+                "epoch",
+                "free",
+                "gen",
+                "next",
+                "nonce",
+                "r0",
+                "server",
+                "version",
+                "writers"
+            ]
         );
         assert_eq!(text(&fields["d10.0.0.1:8000"]), "1");
         assert!(text(&fields["r0"]).parse::<u64>().unwrap() > 1_600_000_000_000);
@@ -423,26 +437,40 @@ async fn a_lookup_has_to_be_done_in_its_time_when_it_needs_the_registry_too() {
 /// Number, time, duration, arguments, client and its name.
 type LoggedCommand = (i64, i64, i64, Vec<Vec<u8>>, Vec<u8>, Vec<u8>);
 
+/// The calls of scripts by digest that something consists of, as the server has written them down.
+async fn calls_of<T>(
+    client: &Client,
+    what: impl Future<Output = Result<T, IndexError>>,
+) -> Vec<Vec<Vec<u8>>> {
+    let set = async |setting: &str, value: i64| {
+        let set = Command::new("CONFIG").arg("SET").arg(setting).arg(value);
+        client.query::<String>(set).await.unwrap();
+    };
+    set("slowlog-max-len", 100).await;
+    set("slowlog-log-slower-than", 0).await;
+    client.query::<String>(Command::new("SLOWLOG").arg("RESET")).await.unwrap();
+    what.await.unwrap();
+    let log: Vec<LoggedCommand> =
+        client.query(Command::new("SLOWLOG").arg("GET").arg(100)).await.unwrap();
+    set("slowlog-log-slower-than", -1).await;
+    // The latest comes first.
+    let calls = log.into_iter().rev().map(|entry| entry.3);
+    calls.filter(|arguments| arguments[0] == b"EVALSHA").collect()
+}
+
+/// Sends a call once more.
+async fn again(client: &Client, call: &[Vec<u8>]) -> i64 {
+    client.query(Command::new(&call[0]).args(&call[1..])).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_write_that_comes_late_is_not_carried_out() {
     on_each_server(async |client, _| {
         let index = index(&client);
         let pod = [gpu(POD)];
         index.add(None, &hashes([10]), &pod).await.unwrap();
-        // The server writes down the commands that it carries out.
-        for (setting, value) in [("slowlog-log-slower-than", "0"), ("slowlog-max-len", "100")] {
-            let set = Command::new("CONFIG").arg("SET").arg(setting).arg(value);
-            client.query::<String>(set).await.unwrap();
-        }
-        index.add(None, &hashes([11]), &pod).await.unwrap();
-        let log: Vec<LoggedCommand> =
-            client.query(Command::new("SLOWLOG").arg("GET").arg(10)).await.unwrap();
-        let add =
-            log.iter().map(|entry| &entry.3).find(|args| args[0] == b"EVALSHA").unwrap().clone();
-        let off = Command::new("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(-1);
-        client.query::<String>(off).await.unwrap();
-        let late =
-            async || -> i64 { client.query(Command::new(&add[0]).args(&add[1..])).await.unwrap() };
+        let calls = calls_of(&client, index.add(None, &hashes([11]), &pod)).await;
+        let late = async || again(&client, &calls[0]).await;
 
         // The same write again, and behind a later one.
         assert_eq!(late().await, -1);
@@ -462,6 +490,77 @@ async fn a_write_that_comes_late_is_not_carried_out() {
         assert_eq!(late().await, 0);
         assert_eq!(holders(&index, 11).await, []);
         assert_eq!(holders(&index, 12).await, pod);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_writer_that_was_taken_off_joins_again_and_nothing_of_before_follows() {
+    on_each_server(async |client, _| {
+        // Whoever is not the caller is silent.
+        let options = BitmapOptions::default().with_writer_timeout(std::time::Duration::ZERO);
+        let slow = BitmapIndex::new(client.clone(), options.clone());
+        let other = BitmapIndex::new(client.clone(), options);
+        let pod = [gpu(POD)];
+        let joining = calls_of(&client, slow.add(None, &hashes([10]), &pod)).await;
+        let join = &joining[0];
+        let add = calls_of(&client, slow.add(None, &hashes([11]), &pod)).await.pop().unwrap();
+        slow.evict(&hashes([11]), KeyType::Request, &pod).await.unwrap();
+
+        other.add(None, &hashes([12]), &pod).await.unwrap();
+        let fields = registry(&client).await;
+        let id = text(&fields[&format!("p{POD}")]);
+        let writers = async || text(&registry(&client).await[&format!("j{id}")]).len() / 16;
+        assert_eq!((writers().await, text(&fields[&format!("t{id}")])), (1, "1"));
+        // Neither a write nor a join of before counts.
+        assert_eq!(again(&client, &add).await, 0);
+        assert_eq!(again(&client, join).await, 0);
+        assert_eq!(writers().await, 1);
+
+        // It goes on and nothing is missed, while the other is the one that is taken off.
+        slow.add(None, &hashes([13]), &pod).await.unwrap();
+        assert_eq!(writers().await, 1);
+        assert_eq!(again(&client, &add).await, -1);
+        for (block, holds) in [(10, true), (11, false), (12, true), (13, true)] {
+            let expected = if holds { &pod[..] } else { &[] };
+            assert_eq!(holders(&slow, block).await, expected, "{block}");
+        }
+        other.evict(&hashes([10, 13]), KeyType::Request, &pod).await.unwrap();
+        assert_eq!(holders(&slow, 10).await, []);
+        assert_eq!(holders(&other, 12).await, pod);
+        assert!(slow.resyncs().is_empty() && other.resyncs().is_empty());
+        // Nor does a join count that knew of one taking off and not of the next.
+        let rejoin = calls_of(&client, slow.add(None, &hashes([14]), &pod)).await;
+        let rejoin = rejoin.iter().find(|call| call[1] == join[1]).unwrap();
+        other.add(None, &hashes([15]), &pod).await.unwrap();
+        assert_eq!(again(&client, rejoin).await, 0);
+        assert_eq!(again(&client, &add).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn routers_that_are_started_again_and_again_leave_nothing_with_the_registry() {
+    on_each_server(async |client, _| {
+        let mut sizes = Vec::new();
+        for number in 0..60 {
+            // One half leaves in good order, of the other half the next one finds that it is silent.
+            let options = BitmapOptions::default().with_writer_timeout(std::time::Duration::ZERO);
+            let router = BitmapIndex::new(client.clone(), options);
+            for pod in ["a", "b", "c"] {
+                router.add(None, &hashes([number]), &[gpu(pod)]).await.unwrap();
+            }
+            if number % 2 == 0 {
+                router.leave().await.unwrap();
+            }
+            let fields = registry(&client).await;
+            sizes.push((fields.len(), fields["writers"].len()));
+        }
+        assert!(sizes[2..].iter().all(|size| *size <= sizes[1]), "{sizes:?}");
+        let reader = index(&client);
+        for number in 0..60 {
+            assert_eq!(holders(&reader, number).await, [gpu("a"), gpu("b"), gpu("c")]);
+        }
     })
     .await;
 }

@@ -26,6 +26,7 @@ mod attest;
 mod columns;
 mod evict;
 mod keys;
+mod life;
 mod lookup;
 mod mappings;
 mod prefixes;
@@ -61,17 +62,19 @@ pub struct BitmapOptions {
     key_prefix: String,
     lease: Option<Duration>,
     quarantine: Duration,
+    writer_timeout: Duration,
     columns_max: u32,
     mappings_max: NonZeroUsize,
 }
 
 impl Default for BitmapOptions {
-    /// The prefix `kvb:`, no leases, a quarantine of a minute, 65,536 columns, 100,000 mappings.
+    /// The prefix `kvb:`, no leases, a quarantine of a minute, a writer timeout of five minutes, 65,536 columns, 100,000 mappings.
     fn default() -> Self {
         Self {
             key_prefix: "kvb:".to_owned(),
             lease: None,
             quarantine: Duration::from_secs(60),
+            writer_timeout: Duration::from_secs(300),
             columns_max: COLUMNS_MAX,
             mappings_max: const { NonZeroUsize::new(100_000).unwrap() },
         }
@@ -121,6 +124,16 @@ impl BitmapOptions {
         self
     }
 
+    /// Sets after how long without a sign of life a writer is no longer reckoned with by another of the same pods: the index of a
+    /// router that was started again. A writer gives one now and then when it writes or sweeps; one that was only slow goes on as if nothing had happened.
+    ///
+    /// Until then a server that restarts cannot be trusted to have lost nothing of such a pod; see [`leave`](BitmapIndex::leave) for
+    /// routers that stop in good order. All writers should have the same.
+    pub fn with_writer_timeout(mut self, timeout: Duration) -> Self {
+        self.writer_timeout = timeout;
+        self
+    }
+
     /// Sets how many columns there may be, at most 65,536. A pod takes one for each tier, group and capacity in which it holds
     /// blocks.
     pub fn with_columns_max(mut self, columns: u32) -> Self {
@@ -160,7 +173,8 @@ impl BitmapOptions {
 /// # What the server loses
 ///
 /// Nothing that a server has lost or brings back is taken for present: after a restart or a failover a pod counts once its writer has found that
-/// none of its writes is missing, which takes one call of any kind. [`resyncs`](Self::resyncs) names the pods of which blocks are missing.
+/// none of its writes is missing, which takes one call of any kind. That can be said of a pod with one writer; several routers that write for
+/// the same pods cannot vouch for each other. [`resyncs`](Self::resyncs) names the pods of which blocks are missing.
 ///
 /// # Pods that start anew
 ///

@@ -61,6 +61,8 @@ pub(super) struct Incarnation {
     writers: Vec<u8>,
     /// The numbers of their last writes.
     last_writes: Vec<(Token, u64)>,
+    /// How often writers were taken off it.
+    taken_off: u64,
 }
 
 /// One state of the registry.
@@ -102,6 +104,7 @@ struct Fields {
     leased: bool,
     writers: Vec<u8>,
     last_writes: Vec<(Token, u64)>,
+    taken_off: u64,
 }
 
 impl Registry {
@@ -145,6 +148,9 @@ impl Registry {
                     let (id, writer) = name.split_at_checked(16)?;
                     let last = (Token::read(writer)?, number(value)?);
                     incarnations.entry(Token::read(id)?).or_default().last_writes.push(last);
+                }
+                (b't', _) => {
+                    incarnations.entry(Token::read(name)?).or_default().taken_off = number(value)?;
                 }
                 // A later version may have more to say.
                 _ => {}
@@ -194,6 +200,7 @@ impl Registry {
             leased: fields.leased,
             writers: fields.writers,
             last_writes: fields.last_writes,
+            taken_off: fields.taken_off,
         };
         self.incarnations.insert(id, incarnation);
         Some(())
@@ -242,12 +249,22 @@ impl Registry {
         self.ended.get(pod).copied().unwrap_or(0)
     }
 
+    /// Whether the pod is in the first life that is counted.
+    pub(super) fn is_first(&self, pod: &str) -> bool {
+        self.current.contains_key(pod) && !self.ended.contains_key(pod)
+    }
+
     /// Whether the incarnation is there and confirmed in this generation.
     pub(super) fn is_confirmed(&self, id: Token) -> bool {
         self.incarnations.get(&id).is_some_and(|found| found.confirmed_in == self.generation)
     }
 
-    /// Whether this writer is the only one that has ever joined the incarnation.
+    /// How often writers were taken off an incarnation; `None` if there is no such incarnation.
+    pub(super) fn taken_off(&self, id: Token) -> Option<u64> {
+        self.incarnations.get(&id).map(|found| found.taken_off)
+    }
+
+    /// Whether no other writer than this one may know more of the incarnation.
     pub(super) fn is_alone(&self, id: Token, writer: Token) -> bool {
         self.incarnations.get(&id).is_some_and(|found| found.writers == writer.as_bytes())
     }
