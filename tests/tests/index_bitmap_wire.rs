@@ -116,7 +116,8 @@ async fn an_event_leaves_a_registry_a_block_and_a_mapping() {
                 "writers"
             ]
         );
-        assert_eq!(text(&fields["d10.0.0.1:8000"]), "1");
+        let (lives, since) = text(&fields["d10.0.0.1:8000"]).split_once(' ').unwrap();
+        assert_eq!((lives, since), ("1", text(&fields["r0"])));
         assert!(text(&fields["r0"]).parse::<u64>().unwrap() > 1_600_000_000_000);
     })
     .await;
@@ -429,6 +430,7 @@ async fn a_lookup_has_to_be_done_in_its_time_when_it_needs_the_registry_too() {
         assert!(error.client_error().unwrap().is_timeout(), "{error}");
         assert!(asked.elapsed() < std::time::Duration::from_secs(30));
         client.query::<()>(Command::new("CLIENT").arg("UNPAUSE")).await.unwrap();
+        let index = index.with_lookup_timeout(None);
         assert!(index.lookup(&hashes([1]), &PodSet::all()).await.unwrap().is_empty());
     })
     .await;
@@ -561,6 +563,110 @@ async fn routers_that_are_started_again_and_again_leave_nothing_with_the_registr
         for number in 0..60 {
             assert_eq!(holders(&reader, number).await, [gpu("a"), gpu("b"), gpu("c")]);
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pods_that_never_come_back_leave_nothing_with_the_registry() {
+    on_each_server(async |client, _| {
+        let options = BitmapOptions::default()
+            .with_quarantine(std::time::Duration::ZERO)
+            .with_lives_kept(std::time::Duration::ZERO);
+        let index = BitmapIndex::new(client.clone(), options);
+        for round in 0..3 {
+            for number in 0..40 {
+                let pod = format!("10.{round}.{number}.1:8000");
+                index.add(Some(&hashes([1])), &hashes([11]), &[gpu(&pod)]).await.unwrap();
+                index.clear(&pod).await.unwrap();
+            }
+            let mut forgotten = 0;
+            loop {
+                let step = index.sweep(1000).await.unwrap();
+                forgotten += step.forgotten;
+                if step.is_done {
+                    break;
+                }
+            }
+            assert_eq!(forgotten, 40);
+            let fields = registry(&client).await;
+            let names: Vec<_> = fields.keys().map(String::as_str).collect();
+            let expected = [
+                "epoch",
+                "forgotten",
+                "free",
+                "gen",
+                "next",
+                "nonce",
+                "server",
+                "version",
+                "writers",
+            ];
+            assert_eq!((names, text(&fields["next"])), (expected.to_vec(), "40"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_comes_back_when_it_is_forgotten_has_a_life_that_it_never_had() {
+    on_each_server(async |client, _| {
+        let options = BitmapOptions::default().with_lives_kept(std::time::Duration::ZERO);
+        let index = BitmapIndex::new(client.clone(), options);
+        let other = self::index(&client);
+        let pod = [gpu(POD)];
+        for writer in [&index, &other] {
+            writer.add(None, &hashes([1]), &pod).await.unwrap();
+        }
+        for writer in [&index, &other] {
+            writer.clear(POD).await.unwrap();
+        }
+        for _ in 0..3 {
+            index.add(None, &hashes([2]), &[gpu("short-lived")]).await.unwrap();
+            index.clear("short-lived").await.unwrap();
+        }
+        while !index.sweep(1000).await.unwrap().is_done {}
+        let life = async || {
+            let fields = registry(&client).await;
+            text(&fields[&format!("n{}", text(&fields[&format!("p{POD}")]))]).to_owned()
+        };
+        // Who has forgotten it as well goes on; who counts from before is told that it is behind.
+        index.add(None, &hashes([3]), &pod).await.unwrap();
+        assert_eq!(life().await, "4");
+        other.add(None, &hashes([4]), &pod).await.unwrap();
+        assert_eq!(holders(&index, 3).await, pod);
+        assert_eq!(holders(&index, 4).await, []);
+        let named: Vec<_> =
+            other.resyncs().into_iter().map(|resync| resync.pod_identifier).collect();
+        assert_eq!(named, [POD]);
+        for writer in [&other, &index] {
+            writer.clear(POD).await.unwrap();
+        }
+        for (writer, block) in [(&other, 5), (&index, 6)] {
+            writer.add(None, &hashes([block]), &pod).await.unwrap();
+            assert_eq!(holders(&other, block).await, pod);
+        }
+        assert_eq!(life().await, "5");
+        assert!(index.resyncs().is_empty() && other.resyncs().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_engine_key_keeps_a_bounded_number_of_request_keys_the_latest_last() {
+    on_each_server(async |client, _| {
+        let index = index(&client);
+        for start in [0, 700] {
+            let keys = hashes(start..start + 700);
+            index.add(Some(&hashes([7])), &keys, &[gpu(POD)]).await.unwrap();
+        }
+        let mapped_to = value(&client, b'e', 7).await.unwrap();
+        let expected: Vec<u8> = (1400 - 1024..1400_u64).flat_map(u64::to_be_bytes).collect();
+        assert_eq!(mapped_to, expected);
+        assert_eq!(mapped(&index, 7).await, Some(1399));
+        index.evict(&hashes([7]), KeyType::Engine, &[gpu(POD)]).await.unwrap();
+        assert_eq!(value(&client, b'e', 7).await, None);
+        assert_eq!(holders(&index, 1399).await, []);
     })
     .await;
 }

@@ -167,7 +167,7 @@ impl BitmapIndex {
         }
         let asked = self.ask_for_registry(&mut pipeline);
         let replies = self.client.pipeline(pipeline).await.map_err(failed)?;
-        let (mut joined, mut is_full) = (Vec::new(), false);
+        let (mut joined, mut refused, mut is_full) = (Vec::new(), Vec::new(), false);
         for (wish, reply) in wishes.iter().zip(&replies) {
             if is_error(reply, "NOSCRIPT") {
                 self.state().scripts_unknown(registry.generation);
@@ -177,7 +177,7 @@ impl BitmapIndex {
             match reply.value().get() {
                 respire::Value::BulkString(id) => match Token::read(id) {
                     Some(id) => joined.push((wish.pod, id, registry.generation)),
-                    None => self.state().refused(wish.pod),
+                    None => refused.push(wish.pod),
                 },
                 respire::Value::Integer(-1) => is_full = true,
                 // Another generation, or writers were taken off; the registry that follows says more.
@@ -185,6 +185,7 @@ impl BitmapIndex {
             }
         }
         self.take_registry(&asked, &replies, None, &joined)?;
+        refused.into_iter().for_each(|pod| self.state().refused(pod));
         if is_full { Err(IndexError::full()) } else { Ok(()) }
     }
 

@@ -11,11 +11,15 @@ use super::{
 };
 use crate::IndexError;
 
-/// The most incarnations of one script: some hundred microseconds of the server's time.
-const INCARNATIONS_PER_SCRIPT: usize = 512;
+/// The most incarnations or pods of one script: some hundred microseconds of the server's time.
+const NAMES_PER_SCRIPT: usize = 512;
 
 /// How many signs of life a writer gives before it would count as silent.
 const SIGNS_PER_TIMEOUT: u32 = 4;
+
+pub(super) fn tokens(tokens: &[Token]) -> Vec<&[u8]> {
+    tokens.iter().map(Token::as_bytes).collect()
+}
 
 impl BitmapIndex {
     /// Renews the leases of pods that this index writes for; see [`BitmapOptions::with_lease`](super::BitmapOptions::with_lease). A lease
@@ -43,7 +47,7 @@ impl BitmapIndex {
             return Ok(0);
         }
         let milliseconds = lease.as_millis().to_string();
-        self.on_incarnations(&ids, &[milliseconds.as_bytes()], |scripts| &scripts.renew).await
+        self.on_each(&tokens(&ids), &[milliseconds.as_bytes()], |scripts| &scripts.renew).await
     }
 
     /// Takes this index off the pods that it writes for: another writer of theirs need not wait for the [writer
@@ -56,7 +60,7 @@ impl BitmapIndex {
     pub async fn leave(&self) -> Result<(), IndexError> {
         let joined = self.state().joined_incarnations();
         let writer = [self.writer.as_bytes()];
-        self.on_incarnations(&joined, &writer, |scripts| &scripts.leave).await?;
+        self.on_each(&tokens(&joined), &writer, |scripts| &scripts.leave).await?;
         Ok(())
     }
 
@@ -66,27 +70,27 @@ impl BitmapIndex {
         let joined = self.state().due_for_life(timeout / SIGNS_PER_TIMEOUT);
         let milliseconds = timeout.as_millis().to_string();
         let arguments = [self.writer.as_bytes(), milliseconds.as_bytes()];
-        self.on_incarnations(&joined, &arguments, |scripts| &scripts.touch).await?;
+        self.on_each(&tokens(&joined), &arguments, |scripts| &scripts.touch).await?;
         Ok(())
     }
 
-    /// Runs a script over incarnations. With how many it had something to do.
-    pub(super) async fn on_incarnations(
+    /// Runs a script over incarnations or pods. With how many it had something to do.
+    pub(super) async fn on_each(
         &self,
-        ids: &[Token],
+        of: &[&[u8]],
         arguments: &[&[u8]],
         script: impl Fn(&Scripts) -> &respire::Script,
     ) -> Result<usize, IndexError> {
         let mut count = 0;
-        for ids in ids.chunks(INCARNATIONS_PER_SCRIPT) {
-            count += self.on_few_incarnations(ids, arguments, &script).await?;
+        for of in of.chunks(NAMES_PER_SCRIPT) {
+            count += self.on_few(of, arguments, &script).await?;
         }
         Ok(count)
     }
 
-    async fn on_few_incarnations(
+    async fn on_few(
         &self,
-        ids: &[Token],
+        of: &[&[u8]],
         arguments: &[&[u8]],
         script: impl Fn(&Scripts) -> &respire::Script,
     ) -> Result<usize, IndexError> {
@@ -97,7 +101,7 @@ impl BitmapIndex {
                 .arg(registry.generation.as_bytes())
                 .arg(Token::random().as_bytes())
                 .args(arguments)
-                .args(ids.iter().map(Token::as_bytes));
+                .args(of);
             let replies =
                 self.client.pipeline(Pipeline::new().push(command)).await.map_err(failed)?;
             if is_error(&replies[0], "NOSCRIPT") {

@@ -63,18 +63,21 @@ pub struct BitmapOptions {
     lease: Option<Duration>,
     quarantine: Duration,
     writer_timeout: Duration,
+    lives_kept: Duration,
     columns_max: u32,
     mappings_max: NonZeroUsize,
 }
 
 impl Default for BitmapOptions {
-    /// The prefix `kvb:`, no leases, a quarantine of a minute, a writer timeout of five minutes, 65,536 columns, 100,000 mappings.
+    /// The prefix `kvb:`, no leases, a quarantine of a minute, a writer timeout of five minutes, 65,536 columns, 100,000 mappings;
+    /// pods that are gone are forgotten after a day.
     fn default() -> Self {
         Self {
             key_prefix: "kvb:".to_owned(),
             lease: None,
             quarantine: Duration::from_secs(60),
             writer_timeout: Duration::from_secs(300),
+            lives_kept: Duration::from_secs(24 * 3600),
             columns_max: COLUMNS_MAX,
             mappings_max: const { NonZeroUsize::new(100_000).unwrap() },
         }
@@ -131,6 +134,13 @@ impl BitmapOptions {
     /// routers that stop in good order. All writers should have the same.
     pub fn with_writer_timeout(mut self, timeout: Duration) -> Self {
         self.writer_timeout = timeout;
+        self
+    }
+
+    /// Sets for how long the lives of a pod stay counted that was [cleared](Index::clear) or whose lease ran out, and that has not come back; then a
+    /// [sweep](BitmapIndex::sweep) forgets it. Longer than any writer can be behind with a pod's events.
+    pub fn with_lives_kept(mut self, kept: Duration) -> Self {
+        self.lives_kept = kept;
         self
     }
 

@@ -76,8 +76,10 @@ pub(super) struct Registry {
     pub(super) next: usize,
     incarnations: FastMap<Token, Incarnation>,
     current: FastMap<Box<str>, Token>,
-    /// For each pod the number of the last life that is over.
-    ended: FastMap<Box<str>, u64>,
+    /// For each pod the number of the last life that is over, and since when in milliseconds of the server's clock.
+    ended: FastMap<Box<str>, (u64, u64)>,
+    /// No pod that is not listed any more has had a life above this.
+    pub(super) forgotten: u64,
     columns: FastMap<Token, Vec<(Arc<PodEntry>, u16)>>,
     /// The columns that are retired, and since when as the server wrote it.
     pub(super) retired: Vec<(u16, Vec<u8>)>,
@@ -120,14 +122,16 @@ impl Registry {
         for [field, value] in pairs {
             let (kind, name) = field.split_first()?;
             match (kind, &**field) {
-                (_, b"epoch" | b"gen" | b"nonce" | b"version" | b"server" | b"next" | b"free") => {
+                (_, b"epoch" | b"gen" | b"nonce" | b"version" | b"next" | b"forgotten") => {
                     fixed.insert(field, value);
                 }
+                (_, b"server" | b"free") => {}
                 (b'p', _) => {
                     current.insert(text(name)?.into(), Token::read(value)?);
                 }
                 (b'd', _) => {
-                    ended.insert(text(name)?.into(), number(value)?);
+                    let (last, since) = text(value)?.split_once(' ')?;
+                    ended.insert(text(name)?.into(), (last.parse().ok()?, since.parse().ok()?));
                 }
                 (b'n', _) => {
                     incarnations.entry(Token::read(name)?).or_default().number =
@@ -172,6 +176,7 @@ impl Registry {
             incarnations: FastMap::new(),
             current,
             ended,
+            forgotten: fixed("forgotten").map_or(Some(0), number)?,
             columns: FastMap::new(),
             retired,
             visible: Columns::default(),
@@ -244,9 +249,27 @@ impl Registry {
         self.incarnations.get(&id).map(|found| found.number)
     }
 
-    /// The number of the last life of a pod that is over; 0 before the first.
+    /// The number of the last life of a pod that is over, or one that is not below it where the pod is not listed; 0 before the first.
     pub(super) fn ended(&self, pod: &str) -> u64 {
-        self.ended.get(pod).copied().unwrap_or(0)
+        match (self.ended.get(pod), self.current(pod)) {
+            (Some(&(last, _)), _) => last,
+            (None, Some(id)) => self.number(id).map_or(0, |life| life.saturating_sub(1)),
+            (None, None) => self.forgotten,
+        }
+    }
+
+    /// Whether lives of the pod are counted.
+    pub(super) fn lists(&self, pod: &str) -> bool {
+        self.ended.contains_key(pod) || self.current.contains_key(pod)
+    }
+
+    /// The pods that have been gone since then or longer, in milliseconds of the server's clock.
+    pub(super) fn gone_since(&self, then: u64) -> impl Iterator<Item = &str> {
+        let gone = self
+            .ended
+            .iter()
+            .filter(move |(pod, (_, since))| *since <= then && !self.current.contains_key(&**pod));
+        gone.map(|(pod, _)| &**pod)
     }
 
     /// Whether the pod is in the first life that is counted.

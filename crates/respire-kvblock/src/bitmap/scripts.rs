@@ -26,6 +26,7 @@ pub(super) struct Scripts {
     pub(super) leave: Script,
     pub(super) renew: Script,
     pub(super) lapse: Script,
+    pub(super) forget: Script,
     pub(super) sweep: Script,
     pub(super) old: Script,
     pub(super) free: Script,
@@ -58,6 +59,7 @@ impl Scripts {
             leave: script(FREES_MEMORY, &[REGISTRY, include_str!("lua/leave.lua")]),
             renew: script(FREES_MEMORY, &[REGISTRY, include_str!("lua/renew.lua")]),
             lapse: script(FREES_MEMORY, &[REGISTRY, include_str!("lua/lapse.lua")]),
+            forget: script(FREES_MEMORY, &[REGISTRY, include_str!("lua/forget.lua")]),
             sweep: script(
                 FREES_MEMORY,
                 &[VALUES, REGISTRY, RETIRED, include_str!("lua/sweep.lua")],
@@ -67,7 +69,7 @@ impl Scripts {
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 13] {
+    pub(super) fn all(&self) -> [&Script; 14] {
         [
             &self.nonce,
             &self.nonce_while_read_only,
@@ -79,6 +81,7 @@ impl Scripts {
             &self.leave,
             &self.renew,
             &self.lapse,
+            &self.forget,
             &self.sweep,
             &self.old,
             &self.free,

@@ -151,6 +151,14 @@ impl State {
     fn review_members(&mut self, registry: &Registry, changed: Option<&Registry>, lost: &[Token]) {
         let writer = self.writer;
         let is_new_epoch = changed.is_some_and(|before| before.epoch != registry.epoch);
+        if !is_new_epoch {
+            self.members.retain(|pod, member| match member {
+                Member::Cleared { life } | Member::Retired { life: Some(life) } => {
+                    registry.lists(pod) || *life > registry.forgotten
+                }
+                Member::Joined { .. } | Member::Lost | Member::Retired { life: None } => true,
+            });
+        }
         for (pod, member) in &mut self.members {
             let (id, life, base, generation) = match member {
                 Member::Joined { id, life, base, generation, .. } => (*id, *life, base, generation),
@@ -250,9 +258,12 @@ impl State {
 
     /// What the client wanted of the pod is not to be had: somebody else has got further.
     pub(super) fn refused(&mut self, pod: &str) {
+        let forgotten = self.registry.as_ref().map_or(0, |registry| registry.forgotten);
         let Some(member) = self.members.get_mut(pod) else { return };
         *member = match member {
             Member::Lost => Member::Retired { life: None },
+            // The pod was forgotten and has come back: its lives are counted from another number.
+            Member::Cleared { life } if *life < forgotten => Member::Retired { life: None },
             Member::Cleared { life } => Member::Retired { life: Some(*life + 1) },
             // That its incarnation is over shows in the registry.
             Member::Joined { .. } | Member::Retired { .. } => return,

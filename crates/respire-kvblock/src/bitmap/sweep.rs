@@ -9,6 +9,7 @@ use super::{
     attest::{ATTEMPTS, failed as registry_failed},
     is_error,
     keys::Name,
+    life::tokens,
     scripts::call,
     write::BLOCKS_PER_SCRIPT,
 };
@@ -32,6 +33,8 @@ pub struct Sweep {
     pub removed: usize,
     /// Columns that can be given out again.
     pub freed: usize,
+    /// Pods that have been gone for so long that their lives are no longer counted.
+    pub forgotten: usize,
     /// Whether the whole database has been looked at; the next step begins a new pass.
     pub is_done: bool,
 }
@@ -82,7 +85,7 @@ impl BitmapIndex {
         let begun = self.pass.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut pass = match begun {
             Some(pass) => pass,
-            None => self.begin_pass().await?,
+            None => self.begin_pass(&mut done).await?,
         };
         let (mut visited, mut changes) = (0, 0);
         while changes < ATTEMPTS {
@@ -112,15 +115,15 @@ impl BitmapIndex {
         Err(IndexError::contended())
     }
 
-    /// Judges leases, and finds out what has been retired for long enough.
-    async fn begin_pass(&self) -> Result<Pass, IndexError> {
+    /// Judges leases, forgets pods that are gone, and finds out what has been retired for long enough.
+    async fn begin_pass(&self, done: &mut Sweep) -> Result<Pass, IndexError> {
         self.show_life().await?;
         let registry = self.read_registry().await?;
         let leased: Vec<Token> = registry.leased().collect();
         if !leased.is_empty() {
             let quarantine = self.options.quarantine.as_millis().to_string();
             let quarantine = [quarantine.as_bytes()];
-            self.on_incarnations(&leased, &quarantine, |scripts| &scripts.lapse).await?;
+            self.on_each(&tokens(&leased), &quarantine, |scripts| &scripts.lapse).await?;
         }
         let registry = self.read_registry().await?;
         let (seconds, microseconds): (u64, u64) = {
@@ -136,6 +139,11 @@ impl BitmapIndex {
                 now.saturating_sub(Duration::from_millis(since)) >= self.options.quarantine
             })
         };
+        let kept = self.options.lives_kept;
+        let then = now.checked_sub(kept).map_or(0, |then| then.as_millis() as u64);
+        let gone: Vec<&[u8]> = registry.gone_since(then).map(str::as_bytes).collect();
+        let kept = kept.as_millis().to_string();
+        done.forgotten = self.on_each(&gone, &[kept.as_bytes()], |scripts| &scripts.forget).await?;
         let columns = registry.retired.iter().filter(|(_, since)| rested(since));
         Ok(Pass {
             generation: registry.generation,

@@ -49,13 +49,20 @@ local function take_off(id, present)
   return are_some
 end
 
--- The number of the last life of a pod that is over.
+-- The number of the last life of a pod that is over, or one that is not below it: of a pod that is not listed any more it is not
+-- known.
 local function last_ended(pod)
-  return tonumber(redis.call('HGET', registry, 'd' .. pod) or '0')
+  local number = redis.call('HGET', registry, 'd' .. pod)
+  if number then return tonumber(string.match(number, '^%d+')) end
+  local id = redis.call('HGET', registry, 'p' .. pod)
+  if id then return tonumber(redis.call('HGET', registry, 'n' .. id)) - 1 end
+  return tonumber(redis.call('HGET', registry, 'forgotten') or '0')
 end
 
 local function ended(pod, number)
-  if tonumber(number) > last_ended(pod) then redis.call('HSET', registry, 'd' .. pod, number) end
+  if tonumber(number) > last_ended(pod) then
+    redis.call('HSET', registry, 'd' .. pod, number .. ' ' .. decimal(now()))
+  end
 end
 
 -- Ends an incarnation: its columns mean nobody from now on.
