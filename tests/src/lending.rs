@@ -12,11 +12,11 @@ use respire::{
     transport::{ByteStream, ConnectFuture, Connector, Lease, ReceiveHalf, Received, Transport},
 };
 use tokio::{
-    io::{AsyncRead, ReadBuf},
-    net::{UnixStream, unix::OwnedReadHalf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, UnixStream},
 };
 
-/// Dials a Unix socket, and lends what it receives there out of a window of memory, as memory that is registered with a
+/// Dials a Unix socket or TCP, and lends what it receives there out of a window of memory, as memory that is registered with a
 /// network card is lent: filled strictly forward, and from the beginning again only once its last byte was released.
 #[derive(Debug)]
 pub struct LendingConnector {
@@ -28,32 +28,48 @@ impl LendingConnector {
     pub fn new(window_bytes: usize) -> Self {
         Self { window_bytes }
     }
+
+    fn lend(
+        &self,
+        stream: impl AsyncRead + Unpin + Send + 'static,
+        write: impl AsyncWrite + Unpin + Send + 'static,
+    ) -> Transport {
+        let window = vec![0; self.window_bytes];
+        let half = LendingHalf { stream, window, filled: 0, released: 0 };
+        Transport::new(half, ByteStream(write))
+    }
 }
 
 impl Connector for LendingConnector {
     fn connect<'a>(&'a self, address: &'a Address) -> ConnectFuture<'a> {
         Box::pin(async move {
-            let Address::Unix(path) = address else {
-                return Err(io::ErrorKind::Unsupported.into());
-            };
-            let (read, write) = UnixStream::connect(path).await?.into_split();
-            let window = vec![0; self.window_bytes];
-            let half = LendingHalf { stream: read, window, filled: 0, released: 0 };
-            Ok(Transport::new(half, ByteStream(write)))
+            match address {
+                Address::Unix(path) => {
+                    let (read, write) = UnixStream::connect(path).await?.into_split();
+                    Ok(self.lend(read, write))
+                }
+                Address::Tcp { host, port } => {
+                    let stream = TcpStream::connect((&**host, *port)).await?;
+                    stream.set_nodelay(true)?;
+                    let (read, write) = stream.into_split();
+                    Ok(self.lend(read, write))
+                }
+                _ => Err(io::ErrorKind::Unsupported.into()),
+            }
         })
     }
 }
 
 /// `window[released..filled]` is lent.
 #[derive(Debug)]
-struct LendingHalf {
-    stream: OwnedReadHalf,
+struct LendingHalf<S> {
+    stream: S,
     window: Vec<u8>,
     filled: usize,
     released: usize,
 }
 
-impl ReceiveHalf for LendingHalf {
+impl<S: AsyncRead + Unpin + Send + 'static> ReceiveHalf for LendingHalf<S> {
     fn poll_receive<'a>(
         &'a mut self,
         cx: &mut Context<'_>,

@@ -4,9 +4,11 @@ pub mod command_table;
 pub mod index_suite;
 pub mod ledger;
 pub mod lending;
+pub mod narrow;
 pub mod peer;
 pub mod proxy;
 pub mod servers;
+pub mod socks;
 pub mod tls;
 
 /// The examples of README, compiled and, where they need no server, run.

@@ -2,13 +2,21 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use respire::{Client, Command, Config, Error, TlsConfig, TlsVersion};
+use respire::{
+    Address, Client, Command, Config, Error, TlsConfig, TlsVersion,
+    transport::{self, ConnectFuture, Connector},
+};
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_tests::{
     lending::LendingConnector,
     peer::ScriptedPeer,
+    socks::SocksProxy,
     tls::{Authority, Signed, TlsServer, authority, client_files, client_tls, server_files},
 };
+
+#[allow(dead_code, reason = "its `main` is not run here")]
+#[path = "../../crates/respire/examples/socks_proxy.rs"]
+mod socks_proxy;
 
 /// Beyond this, a future counts as hung.
 const HUNG: Duration = Duration::from_secs(30);
@@ -259,9 +267,92 @@ async fn what_is_to_be_encrypted_is_never_sent_in_the_clear() {
     let text = refused(&server.url(), client_tls()).await;
     assert!(text.contains("Unix socket"), "{text}");
     let config = server.tls_url().parse::<Config>().unwrap();
+    let config = config.with_connector(Arc::new(Encrypts));
+    let error = Client::with_config(config).await.unwrap_err();
+    assert!(error.is_config() && format!("{error:#}").contains("takes no TLS"), "{error:#}");
+    // A path is no name: without one, there is nothing to check a certificate for.
+    let config = server.url().parse::<Config>().unwrap().with_tls(client_tls());
     let config = config.with_connector(Arc::new(LendingConnector::new(100)));
     let error = Client::with_config(config).await.unwrap_err();
-    assert!(error.is_config() && format!("{error:#}").contains("connector"), "{error:#}");
+    assert!(error.is_config() && format!("{error:#}").contains("with_server_name"), "{error:#}");
+}
+
+/// Would encrypt by itself.
+#[derive(Debug)]
+struct Encrypts;
+
+impl Connector for Encrypts {
+    fn connect<'a>(&'a self, _: &'a Address) -> ConnectFuture<'a> {
+        unreachable!("it is not asked to dial")
+    }
+
+    fn carries_tls(&self) -> bool {
+        false
+    }
+}
+
+/// A URL for which only the proxy can find the server.
+fn far_url(scheme: &str, server: &TlsServer) -> String {
+    let Signed { certificate, key } = client_files();
+    format!(
+        "{scheme}://cache.test:{}?tls_ca={}&tls_cert={}&tls_key={}",
+        server.tls_port(),
+        authority().file().display(),
+        certificate.display(),
+        key.display(),
+    )
+}
+
+#[tokio::test]
+async fn tls_is_spoken_over_what_a_connector_dials() {
+    for flavour in Flavour::ALL {
+        let mut server = TlsServer::start(flavour, &[]);
+        let proxy = SocksProxy::start().await;
+        let url = far_url("valkeys", &server);
+        tokio::time::timeout(HUNG, socks_proxy::run(&url, &proxy.address()))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(proxy.connections(), 1);
+
+        let dialler = Arc::new(socks_proxy::Socks5 { proxy: proxy.address() });
+        let config = url.parse::<Config>().unwrap().with_connector(dialler);
+        let client = Client::with_config(config.clone()).await.unwrap();
+        pong(&client).await;
+        server.kill();
+        server.restart().unwrap();
+        let found = async {
+            while client.execute(Command::new("PING")).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(HUNG, found).await.expect("the server is found again");
+        assert!(proxy.connections() >= 3, "through the proxy again");
+
+        // The name that was asked for is the one that the certificate must have.
+        let other = client_tls().with_server_name("other.test");
+        let error = Client::with_config(config.clone().with_tls(other)).await.unwrap_err();
+        assert!(format!("{error:#}").contains("not valid for name \"other.test\""), "{error:#}");
+        // And who is not there is not trusted.
+        let stranger = TlsConfig::new().with_ca_pem(Authority::new("a stranger").pem());
+        let error = Client::with_config(config.with_tls(stranger)).await.unwrap_err();
+        assert!(format!("{error:#}").contains("UnknownIssuer"), "{error:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_scheme_of_ones_own_may_ask_for_tls() {
+    let server = TlsServer::start(Flavour::Valkey, &[]);
+    let proxy = SocksProxy::start().await;
+    transport::register("socks", Arc::new(socks_proxy::Socks5 { proxy: proxy.address() })).unwrap();
+    pong(&Client::connect(&far_url("valkeys+socks", &server)).await.unwrap()).await;
+    pong(&Client::connect(&far_url("rediss+socks", &server)).await.unwrap()).await;
+    assert_eq!(proxy.connections(), 2);
+    // In the clear the server hangs up, or waits for TLS in vain.
+    let plain = format!("valkey+socks://cache.test:{}?connect_timeout=2s", server.tls_port());
+    assert!(Client::connect(&plain).await.unwrap_err().is_connect());
+    let nobody = Client::connect("valkeys+socks://cache.test:1").await.unwrap_err();
+    assert!(format!("{nobody:#}").contains("code 5"), "{nobody:#}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

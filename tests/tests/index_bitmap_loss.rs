@@ -91,6 +91,85 @@ async fn a_server_that_has_lost_nothing_is_confirmed_and_misses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_was_started_again_before_its_server_misses_nothing() {
+    for flavour in Flavour::ALL {
+        let mut server = LocalServer::builder(flavour)
+            .args(["--appendonly", "yes", "--appendfsync", "always"])
+            .start()
+            .unwrap();
+        let clients = [client(server.socket_path()), client(server.socket_path())];
+        let timeout = Duration::from_millis(40);
+        let keys = hashes(0..300);
+        for leaves in [false, true] {
+            // Who does not leave is silent after a while; who does need not have been.
+            let timeout = if leaves { Duration::from_secs(3600) } else { timeout };
+            let router = || {
+                let options = options().with_writer_timeout(timeout);
+                BitmapIndex::new(clients[0].clone(), options)
+            };
+            let former = router();
+            former.clear("a").await.unwrap();
+            former.add(Some(&keys), &keys, &[gpu("a")]).await.unwrap();
+            former.evict(&keys[290..], KeyType::Engine, &[gpu("a")]).await.unwrap();
+            if leaves {
+                former.leave().await.unwrap();
+            }
+            drop(former);
+            let present = router();
+            present.evict(&keys[289..290], KeyType::Engine, &[gpu("a")]).await.unwrap();
+            if !leaves {
+                tokio::time::sleep(2 * timeout).await;
+                present.evict(&keys[288..289], KeyType::Engine, &[gpu("a")]).await.unwrap();
+            } else {
+                present.evict(&keys[288..289], KeyType::Engine, &[gpu("a")]).await.unwrap();
+            }
+            let reader = BitmapIndex::new(clients[1].clone(), options());
+            assert_eq!(found(&reader, &keys).await, 288);
+            restart(&mut server, &clients).await;
+            assert_eq!(found(&reader, &keys).await, 0);
+            // Whatever the router calls, its pod is there again, and nothing has to be announced.
+            present.lookup(&keys[..1], &PodSet::all()).await.unwrap();
+            assert_eq!(found(&reader, &keys).await, 288);
+            assert!(!reasons(&present).values().any(|reason| {
+                matches!(reason, ResyncReason::IndexLost | ResyncReason::Retired)
+            }));
+            present.evict(&keys[100..], KeyType::Engine, &[gpu("a")]).await.unwrap();
+            assert_eq!(found(&reader, &keys).await, 100);
+            present.leave().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_was_taken_off_does_not_speak_for_an_older_state() {
+    for flavour in Flavour::ALL {
+        let mut server = LocalServer::start(flavour).unwrap();
+        let clients: Vec<_> = (0..3).map(|_| client(server.socket_path())).collect();
+        let options = options().with_writer_timeout(Duration::ZERO);
+        let index = |at: usize| BitmapIndex::new(clients[at].clone(), options.clone());
+        let (slow, fast, reader) = (index(0), index(1), index(2));
+        let keys = hashes(0..10);
+        slow.add(Some(&keys), &keys, &[gpu("a")]).await.unwrap();
+        fast.evict(&keys[9..], KeyType::Engine, &[gpu("a")]).await.unwrap();
+        // In this state `fast` is the only writer.
+        run(&clients[0], &["SAVE"]).await;
+        slow.evict(&keys[5..9], KeyType::Engine, &[gpu("a")]).await.unwrap();
+        assert_eq!(found(&reader, &keys).await, 5);
+        restart(&mut server, &clients).await;
+        // `slow` finds that it is none any more, and cannot tell whether it has lost something.
+        assert_eq!(found(&slow, &keys).await, 0);
+        assert_eq!(reasons(&slow)["a"], ResyncReason::Retired);
+        assert_eq!(found(&fast, &keys).await, 0);
+        assert_eq!(found(&reader, &keys).await, 0);
+        for writer in [&slow, &fast] {
+            writer.clear("a").await.unwrap();
+        }
+        slow.add(Some(&keys[..5]), &keys[..5], &[gpu("a")]).await.unwrap();
+        assert_eq!(found(&reader, &keys).await, 5);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_evicted_stays_so_when_an_older_state_comes_back() {
     for flavour in Flavour::ALL {
         let mut server = LocalServer::start(flavour).unwrap();
@@ -355,13 +434,22 @@ fn engine(block: u64) -> BlockHash {
     BlockHash(block + 1000)
 }
 
+/// Half of the writers take every other for silent.
+fn any_options(random: &mut StdRng) -> BitmapOptions {
+    match random.random_bool(0.5) {
+        true => options().with_writer_timeout(Duration::ZERO),
+        false => options(),
+    }
+}
+
 impl World {
     fn new(seed: u64, flavour: Flavour) -> Self {
         let server = LocalServer::start(flavour).unwrap();
         let mut clients = Vec::new();
+        let mut random = StdRng::seed_from_u64(seed);
         let mut index = || {
             clients.push(client(server.socket_path()));
-            BitmapIndex::new(clients[clients.len() - 1].clone(), options())
+            BitmapIndex::new(clients[clients.len() - 1].clone(), any_options(&mut random))
         };
         let mut pods = Vec::new();
         for number in 0..5 {
@@ -377,7 +465,6 @@ impl World {
             pods.push(Pod { name, held: BTreeSet::new(), life: 0, writers, may_miss: false });
         }
         let readers = vec![index(), index()];
-        let random = StdRng::seed_from_u64(seed);
         Self { random, server, clients, pods, readers, history: Vec::new() }
     }
 
@@ -395,7 +482,8 @@ impl World {
         match self.random.random_range(0..100) {
             0..70 => self.event().await,
             70..76 => self.freeze_or_thaw().await,
-            76..80 => self.sweep().await,
+            76..79 => self.sweep().await,
+            79 => self.replace_a_router().await,
             80..84 => {
                 self.note("save");
                 run(&self.clients[0], &["SAVE"]).await;
@@ -468,6 +556,10 @@ impl World {
     async fn freeze_or_thaw(&mut self) {
         let at = [1, 3][self.random.random_range(0..2)];
         if !self.pods[at].writers[1].is_frozen {
+            // The other one may have been told that it is behind, and then says nothing either.
+            if self.pods[at].may_miss {
+                return;
+            }
             self.note(format!("pod-{at}: freeze"));
             self.pods[at].writers[1].is_frozen = true;
             return;
@@ -486,8 +578,35 @@ impl World {
         self.pods[at].writers[1].is_frozen = false;
     }
 
+    /// A router starts again: a new writer follows a former one, which has left in good order or not.
+    async fn replace_a_router(&mut self) {
+        let at = self.random.random_range(0..self.pods.len());
+        let pod = &mut self.pods[at];
+        // Its first word may be a restart of the pod, which does not count lives for those that are behind.
+        if pod.writers.iter().any(|writer| writer.is_frozen) {
+            return;
+        }
+        let writer = &mut pod.writers[0];
+        let leaves = self.random.random_bool(0.5);
+        self.history.push(format!("{}: another router, left: {leaves}", pod.name));
+        if leaves {
+            writer.index.leave().await.unwrap();
+        }
+        let client = writer.index.client().clone();
+        writer.index = BitmapIndex::new(client, any_options(&mut self.random));
+    }
+
     async fn sweep(&mut self) {
         let keys = self.random.random_range(1..50);
+        // Nobody may be behind when a pod is forgotten.
+        let is_frozen = |pod: &Pod| pod.writers.iter().any(|writer| writer.is_frozen);
+        if self.random.random_bool(0.3) && !self.pods.iter().any(is_frozen) {
+            self.note("pods that are gone are forgotten");
+            let options = options().with_lives_kept(Duration::ZERO);
+            let sweeper = BitmapIndex::new(self.clients[0].clone(), options);
+            while !sweeper.sweep(1000).await.unwrap().is_done {}
+            return;
+        }
         self.note("sweep");
         let at = self.random.random_range(0..self.readers.len());
         self.readers[at].sweep(keys).await.unwrap();

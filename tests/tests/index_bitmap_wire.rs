@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use respire::{Client, Command, commands::*};
 use respire_cli::local_server::Flavour;
 use respire_kvblock::{
-    BitmapIndex, BitmapOptions, BlockHash, Index, KeyType, LongestPrefixScorer, PodEntry, PodSet,
-    ServerIndex,
+    BitmapIndex, BitmapOptions, BlockHash, Index, IndexError, KeyType, LongestPrefixScorer,
+    PodEntry, PodSet, ServerIndex,
 };
 use respire_tests::{
     index_suite::{gpu, hashes, holders, mapped},
@@ -92,7 +92,10 @@ async fn an_event_leaves_a_registry_a_block_and_a_mapping() {
         let run_id =
             run_id.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap().to_owned();
         assert_eq!(text(&fields["server"]), format!("{run_id} 0"));
-        assert_eq!(fields.len(), 14);
+        let (last_seen, at) = text(&fields["writers"]).split_once(':').unwrap();
+        assert_eq!(last_seen, text(writer));
+        assert!(at.strip_suffix(',').unwrap().parse::<u64>().unwrap() > 1_600_000_000_000);
+        assert_eq!(fields.len(), 15);
 
         // What is cleared leaves its columns retired.
         index.clear(POD).await.unwrap();
@@ -100,9 +103,21 @@ async fn an_event_leaves_a_registry_a_block_and_a_mapping() {
         let names: Vec<_> = fields.keys().map(String::as_str).collect();
         assert_eq!(
             names,
-            ["d10.0.0.1:8000", "epoch", "free", "gen", "next", "nonce", "r0", "server", "version"]
+            [
+                "d10.0.0.1:8000",
+                "epoch",
+                "free",
+                "gen",
+                "next",
+                "nonce",
+                "r0",
+                "server",
+                "version",
+                "writers"
+            ]
         );
-        assert_eq!(text(&fields["d10.0.0.1:8000"]), "1");
+        let (lives, since) = text(&fields["d10.0.0.1:8000"]).split_once(' ').unwrap();
+        assert_eq!((lives, since), ("1", text(&fields["r0"])));
         assert!(text(&fields["r0"]).parse::<u64>().unwrap() > 1_600_000_000_000);
     })
     .await;
@@ -291,8 +306,10 @@ async fn what_others_have_stored_is_left_alone() {
         assert_eq!(holders(&index, 15).await, []);
         assert!(index.add(None, &hashes([15]), &[gpu(POD)]).await.unwrap_err().is_foreign_data());
         // The registry's own name.
-        let other =
-            BitmapIndex::new(client.clone(), BitmapOptions::default().with_key_prefix("x:"));
+        let other = BitmapIndex::new(
+            client.clone(),
+            BitmapOptions::default().with_key_prefix("x:").unwrap(),
+        );
         client.set("x:r", "mine").await.unwrap();
         assert!(other.lookup(&hashes([1]), &PodSet::all()).await.is_err());
         assert!(other.add(None, &hashes([1]), &[gpu(POD)]).await.is_err());
@@ -307,6 +324,7 @@ async fn indexes_with_different_prefixes_share_a_database() {
         let with_prefix = |prefix: &str| {
             let options = BitmapOptions::default()
                 .with_key_prefix(prefix)
+                .unwrap()
                 .with_quarantine(std::time::Duration::ZERO);
             BitmapIndex::new(client.clone(), options)
         };
@@ -329,13 +347,25 @@ async fn indexes_with_different_prefixes_share_a_database() {
     .await;
 }
 
+#[test]
+fn a_prefix_that_names_every_key_is_refused() {
+    for prefix in ["", &"x".repeat(129)] {
+        let refused = BitmapOptions::default().with_key_prefix(prefix).unwrap_err();
+        assert_eq!(refused.config_error().unwrap().setting(), Some("keyPrefix"), "{refused:?}");
+    }
+    for prefix in ["x", "engine:kvb:", "{llama}:", &"x".repeat(128)] {
+        let options = BitmapOptions::default().with_key_prefix(prefix).unwrap();
+        assert_eq!(options.key_prefix(), prefix);
+    }
+}
+
 #[tokio::test]
 async fn a_sweep_removes_what_an_earlier_registry_left_and_nothing_that_looks_like_it() {
     on_each_server(async |client, _| {
         let index = index(&client);
         index.add(None, &hashes([1]), &[gpu(POD)]).await.unwrap();
         // The name of its registry is as long as that of a block of the first one, and goes on as such a name does.
-        let options = BitmapOptions::default().with_key_prefix("kvb:bge-large-1.5:");
+        let options = BitmapOptions::default().with_key_prefix("kvb:bge-large-1.5:").unwrap();
         let other = BitmapIndex::new(client.clone(), options);
         other.add(None, &hashes([2]), &[gpu(POD)]).await.unwrap();
         let set = async |name: &str, value: &[u8]| {
@@ -400,6 +430,7 @@ async fn a_lookup_has_to_be_done_in_its_time_when_it_needs_the_registry_too() {
         assert!(error.client_error().unwrap().is_timeout(), "{error}");
         assert!(asked.elapsed() < std::time::Duration::from_secs(30));
         client.query::<()>(Command::new("CLIENT").arg("UNPAUSE")).await.unwrap();
+        let index = index.with_lookup_timeout(None);
         assert!(index.lookup(&hashes([1]), &PodSet::all()).await.unwrap().is_empty());
     })
     .await;
@@ -408,26 +439,40 @@ async fn a_lookup_has_to_be_done_in_its_time_when_it_needs_the_registry_too() {
 /// Number, time, duration, arguments, client and its name.
 type LoggedCommand = (i64, i64, i64, Vec<Vec<u8>>, Vec<u8>, Vec<u8>);
 
+/// The calls of scripts by digest that something consists of, as the server has written them down.
+async fn calls_of<T>(
+    client: &Client,
+    what: impl Future<Output = Result<T, IndexError>>,
+) -> Vec<Vec<Vec<u8>>> {
+    let set = async |setting: &str, value: i64| {
+        let set = Command::new("CONFIG").arg("SET").arg(setting).arg(value);
+        client.query::<String>(set).await.unwrap();
+    };
+    set("slowlog-max-len", 100).await;
+    set("slowlog-log-slower-than", 0).await;
+    client.query::<String>(Command::new("SLOWLOG").arg("RESET")).await.unwrap();
+    what.await.unwrap();
+    let log: Vec<LoggedCommand> =
+        client.query(Command::new("SLOWLOG").arg("GET").arg(100)).await.unwrap();
+    set("slowlog-log-slower-than", -1).await;
+    // The latest comes first.
+    let calls = log.into_iter().rev().map(|entry| entry.3);
+    calls.filter(|arguments| arguments[0] == b"EVALSHA").collect()
+}
+
+/// Sends a call once more.
+async fn again(client: &Client, call: &[Vec<u8>]) -> i64 {
+    client.query(Command::new(&call[0]).args(&call[1..])).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_write_that_comes_late_is_not_carried_out() {
     on_each_server(async |client, _| {
         let index = index(&client);
         let pod = [gpu(POD)];
         index.add(None, &hashes([10]), &pod).await.unwrap();
-        // The server writes down the commands that it carries out.
-        for (setting, value) in [("slowlog-log-slower-than", "0"), ("slowlog-max-len", "100")] {
-            let set = Command::new("CONFIG").arg("SET").arg(setting).arg(value);
-            client.query::<String>(set).await.unwrap();
-        }
-        index.add(None, &hashes([11]), &pod).await.unwrap();
-        let log: Vec<LoggedCommand> =
-            client.query(Command::new("SLOWLOG").arg("GET").arg(10)).await.unwrap();
-        let add =
-            log.iter().map(|entry| &entry.3).find(|args| args[0] == b"EVALSHA").unwrap().clone();
-        let off = Command::new("CONFIG").arg("SET").arg("slowlog-log-slower-than").arg(-1);
-        client.query::<String>(off).await.unwrap();
-        let late =
-            async || -> i64 { client.query(Command::new(&add[0]).args(&add[1..])).await.unwrap() };
+        let calls = calls_of(&client, index.add(None, &hashes([11]), &pod)).await;
+        let late = async || again(&client, &calls[0]).await;
 
         // The same write again, and behind a later one.
         assert_eq!(late().await, -1);
@@ -447,6 +492,181 @@ async fn a_write_that_comes_late_is_not_carried_out() {
         assert_eq!(late().await, 0);
         assert_eq!(holders(&index, 11).await, []);
         assert_eq!(holders(&index, 12).await, pod);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_writer_that_was_taken_off_joins_again_and_nothing_of_before_follows() {
+    on_each_server(async |client, _| {
+        // Whoever is not the caller is silent.
+        let options = BitmapOptions::default().with_writer_timeout(std::time::Duration::ZERO);
+        let slow = BitmapIndex::new(client.clone(), options.clone());
+        let other = BitmapIndex::new(client.clone(), options);
+        let pod = [gpu(POD)];
+        let joining = calls_of(&client, slow.add(None, &hashes([10]), &pod)).await;
+        let join = &joining[0];
+        let add = calls_of(&client, slow.add(None, &hashes([11]), &pod)).await.pop().unwrap();
+        slow.evict(&hashes([11]), KeyType::Request, &pod).await.unwrap();
+
+        other.add(None, &hashes([12]), &pod).await.unwrap();
+        let fields = registry(&client).await;
+        let id = text(&fields[&format!("p{POD}")]);
+        let writers = async || text(&registry(&client).await[&format!("j{id}")]).len() / 16;
+        assert_eq!((writers().await, text(&fields[&format!("t{id}")])), (1, "1"));
+        // Neither a write nor a join of before counts.
+        assert_eq!(again(&client, &add).await, 0);
+        assert_eq!(again(&client, join).await, 0);
+        assert_eq!(writers().await, 1);
+
+        // It goes on and nothing is missed, while the other is the one that is taken off.
+        slow.add(None, &hashes([13]), &pod).await.unwrap();
+        assert_eq!(writers().await, 1);
+        assert_eq!(again(&client, &add).await, -1);
+        for (block, holds) in [(10, true), (11, false), (12, true), (13, true)] {
+            let expected = if holds { &pod[..] } else { &[] };
+            assert_eq!(holders(&slow, block).await, expected, "{block}");
+        }
+        other.evict(&hashes([10, 13]), KeyType::Request, &pod).await.unwrap();
+        assert_eq!(holders(&slow, 10).await, []);
+        assert_eq!(holders(&other, 12).await, pod);
+        assert!(slow.resyncs().is_empty() && other.resyncs().is_empty());
+        // Nor does a join count that knew of one taking off and not of the next.
+        let rejoin = calls_of(&client, slow.add(None, &hashes([14]), &pod)).await;
+        let rejoin = rejoin.iter().find(|call| call[1] == join[1]).unwrap();
+        other.add(None, &hashes([15]), &pod).await.unwrap();
+        assert_eq!(again(&client, rejoin).await, 0);
+        assert_eq!(again(&client, &add).await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn routers_that_are_started_again_and_again_leave_nothing_with_the_registry() {
+    on_each_server(async |client, _| {
+        let mut sizes = Vec::new();
+        for number in 0..60 {
+            // One half leaves in good order, of the other half the next one finds that it is silent.
+            let options = BitmapOptions::default().with_writer_timeout(std::time::Duration::ZERO);
+            let router = BitmapIndex::new(client.clone(), options);
+            for pod in ["a", "b", "c"] {
+                router.add(None, &hashes([number]), &[gpu(pod)]).await.unwrap();
+            }
+            if number % 2 == 0 {
+                router.leave().await.unwrap();
+            }
+            let fields = registry(&client).await;
+            sizes.push((fields.len(), fields["writers"].len()));
+        }
+        assert!(sizes[2..].iter().all(|size| *size <= sizes[1]), "{sizes:?}");
+        let reader = index(&client);
+        for number in 0..60 {
+            assert_eq!(holders(&reader, number).await, [gpu("a"), gpu("b"), gpu("c")]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pods_that_never_come_back_leave_nothing_with_the_registry() {
+    on_each_server(async |client, _| {
+        let options = BitmapOptions::default()
+            .with_quarantine(std::time::Duration::ZERO)
+            .with_lives_kept(std::time::Duration::ZERO);
+        let index = BitmapIndex::new(client.clone(), options);
+        for round in 0..3 {
+            for number in 0..40 {
+                let pod = format!("10.{round}.{number}.1:8000");
+                index.add(Some(&hashes([1])), &hashes([11]), &[gpu(&pod)]).await.unwrap();
+                index.clear(&pod).await.unwrap();
+            }
+            let mut forgotten = 0;
+            loop {
+                let step = index.sweep(1000).await.unwrap();
+                forgotten += step.forgotten;
+                if step.is_done {
+                    break;
+                }
+            }
+            assert_eq!(forgotten, 40);
+            let fields = registry(&client).await;
+            let names: Vec<_> = fields.keys().map(String::as_str).collect();
+            let expected = [
+                "epoch",
+                "forgotten",
+                "free",
+                "gen",
+                "next",
+                "nonce",
+                "server",
+                "version",
+                "writers",
+            ];
+            assert_eq!((names, text(&fields["next"])), (expected.to_vec(), "40"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_comes_back_when_it_is_forgotten_has_a_life_that_it_never_had() {
+    on_each_server(async |client, _| {
+        let options = BitmapOptions::default().with_lives_kept(std::time::Duration::ZERO);
+        let index = BitmapIndex::new(client.clone(), options);
+        let other = self::index(&client);
+        let pod = [gpu(POD)];
+        for writer in [&index, &other] {
+            writer.add(None, &hashes([1]), &pod).await.unwrap();
+        }
+        for writer in [&index, &other] {
+            writer.clear(POD).await.unwrap();
+        }
+        for _ in 0..3 {
+            index.add(None, &hashes([2]), &[gpu("short-lived")]).await.unwrap();
+            index.clear("short-lived").await.unwrap();
+        }
+        while !index.sweep(1000).await.unwrap().is_done {}
+        let life = async || {
+            let fields = registry(&client).await;
+            text(&fields[&format!("n{}", text(&fields[&format!("p{POD}")]))]).to_owned()
+        };
+        // Who has forgotten it as well goes on; who counts from before is told that it is behind.
+        index.add(None, &hashes([3]), &pod).await.unwrap();
+        assert_eq!(life().await, "4");
+        other.add(None, &hashes([4]), &pod).await.unwrap();
+        assert_eq!(holders(&index, 3).await, pod);
+        assert_eq!(holders(&index, 4).await, []);
+        let named: Vec<_> =
+            other.resyncs().into_iter().map(|resync| resync.pod_identifier).collect();
+        assert_eq!(named, [POD]);
+        for writer in [&other, &index] {
+            writer.clear(POD).await.unwrap();
+        }
+        for (writer, block) in [(&other, 5), (&index, 6)] {
+            writer.add(None, &hashes([block]), &pod).await.unwrap();
+            assert_eq!(holders(&other, block).await, pod);
+        }
+        assert_eq!(life().await, "5");
+        assert!(index.resyncs().is_empty() && other.resyncs().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_engine_key_keeps_a_bounded_number_of_request_keys_the_latest_last() {
+    on_each_server(async |client, _| {
+        let index = index(&client);
+        for start in [0, 700] {
+            let keys = hashes(start..start + 700);
+            index.add(Some(&hashes([7])), &keys, &[gpu(POD)]).await.unwrap();
+        }
+        let mapped_to = value(&client, b'e', 7).await.unwrap();
+        let expected: Vec<u8> = (1400 - 1024..1400_u64).flat_map(u64::to_be_bytes).collect();
+        assert_eq!(mapped_to, expected);
+        assert_eq!(mapped(&index, 7).await, Some(1399));
+        index.evict(&hashes([7]), KeyType::Engine, &[gpu(POD)]).await.unwrap();
+        assert_eq!(value(&client, b'e', 7).await, None);
+        assert_eq!(holders(&index, 1399).await, []);
     })
     .await;
 }

@@ -1112,16 +1112,20 @@ async fn a_lookup_of_which_nothing_is_answered_in_time_is_an_error() {
     assert_eq!(index.stats().incomplete_lookups, 0);
 }
 
-/// A server that answers so many questions and then hangs up.
-async fn dying_server(mut peer: PeerConnection, answers: usize) {
+/// A server that answers so many questions and then hangs up, or refuses all others.
+async fn dying_server(mut peer: PeerConnection, answers: usize, refuses: bool) {
     let mut answered = 0;
     while let Some(command) = peer.command().await {
         if let Some(reply) = courtesies(&command) {
             peer.send(reply).await;
             continue;
         }
-        if answered == answers {
+        if answered == answers && !refuses {
             return;
+        }
+        if answered == answers {
+            peer.send("-NOPERM no more\r\n").await;
+            continue;
         }
         answered += 1;
         peer.send(format!("*1\r\n${}\r\n{FIELD}\r\n", FIELD.len())).await;
@@ -1129,8 +1133,23 @@ async fn dying_server(mut peer: PeerConnection, answers: usize) {
 }
 
 #[tokio::test]
+async fn a_lookup_that_is_refused_on_the_way_answers_with_what_it_has() {
+    for (answers, keys) in [(64, 200), (10, 20)] {
+        let peer = ScriptedPeer::start(move |peer, _| dying_server(peer, answers, true)).await;
+        let index = ServerIndex::new(Client::connect(&peer.url()).await.unwrap());
+        let keys = hashes(0..keys);
+        let found = index.lookup(&keys, &PodSet::all()).await.unwrap();
+        assert_eq!((found.keys(), found.is_complete()), (&keys[..answers], false));
+        assert_eq!(index.stats().incomplete_lookups, 1);
+        // Without any answer nothing is known.
+        let refused = index.lookup(&keys, &PodSet::all()).await.unwrap_err();
+        assert_eq!(refused.client_error().unwrap().server_error().unwrap().code(), "NOPERM");
+    }
+}
+
+#[tokio::test]
 async fn a_lookup_whose_server_is_lost_on_the_way_answers_with_what_it_has() {
-    let peer = ScriptedPeer::start(move |peer, _| dying_server(peer, 64)).await;
+    let peer = ScriptedPeer::start(move |peer, _| dying_server(peer, 64, false)).await;
     let config: Config = peer.url().parse().unwrap();
     let client = Client::with_config(config).await.unwrap();
     let index = ServerIndex::new(client.with_retry(respire::RetryPolicy::never()));

@@ -88,7 +88,8 @@ const BATCH: usize = 512;
 
 /// The bitmap index of a fleet.
 pub fn bitmap(client: Client, prefix: &str) -> BitmapIndex {
-    BitmapIndex::new(client, BitmapOptions::default().with_key_prefix(prefix))
+    let options = BitmapOptions::default().with_key_prefix(prefix);
+    BitmapIndex::new(client, options.expect("the prefix of a fleet is short"))
 }
 
 /// What the keys of a fleet begin with in the bitmap layout.

@@ -224,7 +224,7 @@ impl Target {
             (LayoutArg::LlmD, false) => IndexConfig::valkey(server).open().await?,
             (LayoutArg::LlmD, true) => IndexConfig::redis(server).open().await?,
             (LayoutArg::Bitmap, _) => {
-                let options = BitmapOptions::default().with_key_prefix(self.prefix());
+                let options = BitmapOptions::default().with_key_prefix(self.prefix())?;
                 Arc::new(BitmapIndex::new(self.client().await?, options))
             }
         })

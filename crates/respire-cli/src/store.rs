@@ -323,7 +323,8 @@ fn bitmap_prefix(tag: u64) -> String {
 }
 
 fn bitmaps(client: &Client, tag: u64) -> BitmapIndex {
-    BitmapIndex::new(client.clone(), BitmapOptions::default().with_key_prefix(bitmap_prefix(tag)))
+    let options = BitmapOptions::default().with_key_prefix(bitmap_prefix(tag));
+    BitmapIndex::new(client.clone(), options.expect("the prefix is some 30 bytes long"))
 }
 
 /// Removes every key whose name begins with a prefix, in which no sign is special in a pattern.

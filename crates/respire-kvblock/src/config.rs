@@ -336,7 +336,7 @@ impl ServerConfig {
             let options = BitmapOptions::default();
             let options = match &*self.key_prefix {
                 "" => options,
-                prefix => options.with_key_prefix(prefix),
+                prefix => options.with_key_prefix(prefix)?,
             };
             return Ok(Arc::new(BitmapIndex::new(client, options)));
         }
@@ -351,8 +351,13 @@ impl ServerConfig {
         Ok(Arc::new(opened.map_err(|error| IndexError::create(kind.title(), error))?))
     }
 
-    /// Whether no setting is of the other layout only.
+    /// Whether the prefix can be one and no setting is of the other layout only.
     fn check_bitmap(&self, setting: &str) -> Result<(), ConfigError> {
+        if !self.key_prefix.is_empty() {
+            BitmapOptions::check_key_prefix(&self.key_prefix).map_err(|problem| {
+                ConfigError::invalid(&format!("{setting}.keyPrefix"), problem)
+            })?;
+        }
         let others = [
             ("fieldFormat", is_default(&self.field_format)),
             ("clearBy", is_default(&self.clear_by)),

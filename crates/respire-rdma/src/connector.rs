@@ -20,6 +20,11 @@ impl Connector for Rdma {
         Box::pin(connect(&self.config, address))
     }
 
+    /// Valkey speaks no TLS over RDMA.
+    fn carries_tls(&self) -> bool {
+        false
+    }
+
     fn connect_with<'a>(
         &'a self,
         address: &'a Address,

@@ -64,6 +64,7 @@ impl Tls {
 /// | `rediss://…`, `valkeys://…` | the same over TLS; see [`TlsConfig`] |
 /// | `unix://[user:password@]/path/to.sock` | a Unix socket; `redis+unix://` and `valkey+unix://` are the same; `user` and `pass` may be parameters |
 /// | `redis+name://…`, `valkey+name://…` | as `redis://`, but dialled by what was [registered](crate::transport::register) under that name |
+/// | `rediss+name://…`, `valkeys+name://…` | the same with TLS over it |
 /// | `host`, `host:port` | as with `redis://` before it |
 ///
 /// The host is `localhost` where none is given, the port 6379. `:password@` is the default user's password, `user:@` a user
@@ -194,7 +195,7 @@ impl Config {
         self
     }
 
-    /// Encrypts connections, in this way. They must be over TCP, and dialled by the client itself.
+    /// Encrypts connections, in this way: over TCP, or over what a [connector](Self::with_connector) dials.
     ///
     /// Without the crate's feature `tls`, connecting is an error.
     pub fn with_tls(mut self, tls: TlsConfig) -> Self {
@@ -208,8 +209,8 @@ impl Config {
         self
     }
 
-    /// Has another one dial, for each connection anew. It goes before what the URL's scheme says of the transport, but
-    /// is never handed a connection that is to be encrypted: a connector encrypts by itself, or not.
+    /// Has another one dial, for each connection anew. It goes before what the URL's scheme says of the transport. Where
+    /// connections are to be encrypted, the client does that over what it dials.
     pub fn with_connector(mut self, connector: Arc<dyn Connector>) -> Self {
         self.connector = Some(connector);
         self
@@ -344,6 +345,17 @@ pub enum Address {
     },
     /// The path of a Unix socket.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// What a certificate could be for.
+    #[cfg(feature = "tls")]
+    pub(crate) fn host(&self) -> Option<&str> {
+        match self {
+            Self::Tcp { host, .. } => Some(host),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Address {

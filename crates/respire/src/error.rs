@@ -72,7 +72,6 @@ pub(crate) enum ConnectFailure {
     Refused { step: &'static str, source: ServerError },
     #[error("the server does not speak RESP3, without which it cannot say what has changed")]
     NoPushes,
-    #[cfg(not(feature = "tls"))]
     #[error("TLS is not built in: respire's feature `tls` is off")]
     NoTls,
     #[error("the TLS settings cannot be used: {0}")]
@@ -94,9 +93,7 @@ impl ConnectFailure {
     /// Whether the caller's settings are to blame, and nothing was tried with them.
     fn is_settings(&self) -> bool {
         match self {
-            #[cfg(not(feature = "tls"))]
-            Self::NoTls => true,
-            Self::TlsSettings(_) | Self::Unregistered(_) => true,
+            Self::NoTls | Self::TlsSettings(_) | Self::Unregistered(_) => true,
             Self::Connector(error) => error.kind() == io::ErrorKind::InvalidInput,
             _ => false,
         }

@@ -50,7 +50,7 @@
 //!
 //! `rediss://` and `valkeys://` are encrypted; see [`TlsConfig`]. It is rustls that does it, with the system's trusted roots
 //! unless others are named, behind the crate's feature `tls`, which is on by default. [`transport`] says how to bring a
-//! transport of one's own.
+//! transport of one's own, a proxy's for example, over which TLS is spoken as well where it is asked for.
 //!
 //! # What it is not, yet
 //!

@@ -1,6 +1,6 @@
 //! The registry: how a client comes to know it, joins incarnations and ends them.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use respire::{Args, Client, Pipeline, Reply, Script};
 
@@ -112,9 +112,10 @@ impl BitmapIndex {
         args.push(&epoch);
         args.push(self.writer.as_bytes());
         for (_, member) in state.members() {
-            if let Member::Joined { id, acknowledged, .. } = member {
+            if let Member::Joined { id, acknowledged, generation, .. } = member {
                 args.push(id.as_bytes());
                 args.push(itoa::Buffer::new().format(acknowledged).as_bytes());
+                args.push(generation.as_bytes());
             }
         }
         let asked = Asked { at: pipeline.len(), ticket: state.ticket() };
@@ -124,13 +125,13 @@ impl BitmapIndex {
     }
 
     /// Takes the answer. `loaded` is a generation whose scripts were loaded right behind the question; `joined` are incarnations that were
-    /// joined before it. The registry, if it is ready to be used.
+    /// joined before it, and in which generation. The registry, if it is ready to be used.
     pub(super) fn take_registry(
         &self,
         asked: &Asked,
         replies: &[Reply],
         loaded: Option<Token>,
-        joined: &[(&str, Token)],
+        joined: &[(&str, Token, Token)],
     ) -> Result<Option<Arc<Registry>>, IndexError> {
         let fields: Vec<Vec<u8>> = replies[asked.at].parse().map_err(failed)?;
         let foreign = || IndexError::foreign_key(&self.names.registry());
@@ -140,10 +141,10 @@ impl BitmapIndex {
         let before = self.state().registry().cloned();
         let registry = Arc::new(Registry::read(fields, before.as_deref()).ok_or_else(foreign)?);
         let mut state = self.state();
-        for &(pod, id) in joined {
+        for &(pod, id, joined_in) in joined {
             // It may be over again already, which the next write finds out.
             if let Some(life) = registry.number(id) {
-                state.joined(pod, id, life);
+                state.joined(pod, id, life, joined_in);
             }
         }
         let generation = registry.generation;
@@ -166,7 +167,7 @@ impl BitmapIndex {
         }
         let asked = self.ask_for_registry(&mut pipeline);
         let replies = self.client.pipeline(pipeline).await.map_err(failed)?;
-        let (mut joined, mut is_full) = (Vec::new(), false);
+        let (mut joined, mut refused, mut is_full) = (Vec::new(), Vec::new(), false);
         for (wish, reply) in wishes.iter().zip(&replies) {
             if is_error(reply, "NOSCRIPT") {
                 self.state().scripts_unknown(registry.generation);
@@ -175,15 +176,16 @@ impl BitmapIndex {
             super::check(REGISTRY_FAILED, reply)?;
             match reply.value().get() {
                 respire::Value::BulkString(id) => match Token::read(id) {
-                    Some(id) => joined.push((wish.pod, id)),
-                    None => self.state().refused(wish.pod),
+                    Some(id) => joined.push((wish.pod, id, registry.generation)),
+                    None => refused.push(wish.pod),
                 },
                 respire::Value::Integer(-1) => is_full = true,
-                // Another generation; the registry that follows says which.
+                // Another generation, or writers were taken off; the registry that follows says more.
                 _ => {}
             }
         }
         self.take_registry(&asked, &replies, None, &joined)?;
+        refused.into_iter().for_each(|pod| self.state().refused(pod));
         if is_full { Err(IndexError::full()) } else { Ok(()) }
     }
 
@@ -195,6 +197,11 @@ impl BitmapIndex {
             Wanted::Life(number) => format!("n{number}").into_bytes(),
             Wanted::Just(id) => id.as_bytes().to_vec(),
         };
+        let known = match wish.wanted {
+            Wanted::Just(id) => Some(id),
+            Wanted::Any | Wanted::New | Wanted::Life(_) => registry.current(wish.pod),
+        };
+        let taken_off = known.and_then(|id| Some(format!("{id}{}", registry.taken_off(id)?)));
         call(&registry.scripts.join, 1)
             .arg(&self.names.registry()[..])
             .arg(registry.generation.as_bytes())
@@ -205,6 +212,9 @@ impl BitmapIndex {
             .arg(wish.pod)
             .arg(lease.unwrap_or_default())
             .arg(self.options.columns_max)
+            .arg(self.writes.load(Ordering::Relaxed))
+            .arg(taken_off.unwrap_or_default())
+            .arg(self.options.writer_timeout.as_millis().to_string())
             .args(wish.entries.iter().map(|entry| entry.to_field()))
     }
 
@@ -225,6 +235,8 @@ impl BitmapIndex {
                     // It has never written for the pod: it means whatever is there.
                     None => present,
                     Some(Member::Lost) => Some(present.unwrap_or(registry.ended(pod) + 1)),
+                    // The first life that is counted was begun without a clear: this is its end.
+                    Some(_) if registry.is_first(pod) => present,
                     // It was told that others know more, and has caught up with them now.
                     Some(_) => {
                         let ended =

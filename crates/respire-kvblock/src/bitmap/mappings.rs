@@ -8,6 +8,9 @@ use smallvec::SmallVec;
 use super::keys::Epoch;
 use crate::BlockHash;
 
+/// The most request keys of one engine key that are remembered. Whoever has more asks the server.
+const REQUEST_KEYS_MAX: usize = 64;
+
 /// The request keys of an engine key.
 pub(super) type RequestKeys = SmallVec<[BlockHash; 2]>;
 
@@ -30,7 +33,9 @@ impl Mappings {
 
     pub(super) fn remember(&mut self, epoch: Epoch, engine_key: BlockHash, keys: RequestKeys) {
         self.turn(epoch);
-        self.of.put(engine_key, keys);
+        if keys.len() <= REQUEST_KEYS_MAX {
+            self.of.put(engine_key, keys);
+        }
     }
 
     pub(super) fn forget(&mut self, engine_key: BlockHash) {
@@ -43,6 +48,9 @@ impl Mappings {
         let known = self.of.get_or_insert_mut(engine_key, RequestKeys::new);
         known.retain(|key| !keys.contains(key));
         known.extend_from_slice(keys);
+        if known.len() > REQUEST_KEYS_MAX {
+            self.of.pop(&engine_key);
+        }
     }
 
     fn turn(&mut self, epoch: Epoch) {

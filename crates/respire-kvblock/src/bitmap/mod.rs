@@ -16,13 +16,17 @@ use std::{
 use async_trait::async_trait;
 use respire::{Client, Reply, Script};
 
-use crate::{BlockHash, Index, IndexError, KeyType, Lookup, PodEntry, PodSet, Resync};
+use crate::{BlockHash, ConfigError, Index, IndexError, KeyType, Lookup, PodEntry, PodSet, Resync};
+
+/// The most bytes of a prefix.
+const PREFIX_MAX: usize = 128;
 
 mod add;
 mod attest;
 mod columns;
 mod evict;
 mod keys;
+mod life;
 mod lookup;
 mod mappings;
 mod prefixes;
@@ -47,9 +51,10 @@ use state::State;
 /// use respire_kvblock::BitmapOptions;
 ///
 /// let options = BitmapOptions::default()
-///     .with_key_prefix("llama-70b:")
+///     .with_key_prefix("llama-70b:")?
 ///     .with_lease(Some(Duration::from_secs(30)));
 /// assert_eq!(options.key_prefix(), "llama-70b:");
+/// # Ok::<(), respire_kvblock::IndexError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
@@ -57,17 +62,22 @@ pub struct BitmapOptions {
     key_prefix: String,
     lease: Option<Duration>,
     quarantine: Duration,
+    writer_timeout: Duration,
+    lives_kept: Duration,
     columns_max: u32,
     mappings_max: NonZeroUsize,
 }
 
 impl Default for BitmapOptions {
-    /// The prefix `kvb:`, no leases, a quarantine of a minute, 65,536 columns, 100,000 mappings.
+    /// The prefix `kvb:`, no leases, a quarantine of a minute, a writer timeout of five minutes, 65,536 columns, 100,000 mappings;
+    /// pods that are gone are forgotten after a day.
     fn default() -> Self {
         Self {
             key_prefix: "kvb:".to_owned(),
             lease: None,
             quarantine: Duration::from_secs(60),
+            writer_timeout: Duration::from_secs(300),
+            lives_kept: Duration::from_secs(24 * 3600),
             columns_max: COLUMNS_MAX,
             mappings_max: const { NonZeroUsize::new(100_000).unwrap() },
         }
@@ -81,10 +91,27 @@ impl BitmapOptions {
     /// begin with `engine:` and something that is no digit.
     ///
     /// Give it a prefix that nothing else in the database begins with: a [sweep](BitmapIndex::sweep) removes what looks like a key that
-    /// an earlier registry of this index has left.
-    pub fn with_key_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.key_prefix = prefix.into();
-        self
+    /// an earlier registry of this index has left. Another index's prefix may go on where this one ends.
+    ///
+    /// # Errors
+    ///
+    /// [`config_error`](IndexError::config_error) for an empty prefix, with which every key of the database would be looked at as one of
+    /// the index, and for one of more than 128 bytes.
+    pub fn with_key_prefix(mut self, prefix: impl Into<String>) -> Result<Self, IndexError> {
+        let prefix = prefix.into();
+        Self::check_key_prefix(&prefix)
+            .map_err(|problem| ConfigError::invalid("keyPrefix", problem))?;
+        self.key_prefix = prefix;
+        Ok(self)
+    }
+
+    /// What is wrong with a prefix, if it cannot be one.
+    pub(crate) fn check_key_prefix(prefix: &str) -> Result<(), String> {
+        match prefix.len() {
+            0 => Err("must not be empty".to_owned()),
+            1..=PREFIX_MAX => Ok(()),
+            _ => Err(format!("must have at most {PREFIX_MAX} bytes")),
+        }
     }
 
     /// Sets for how long the pods that this index writes for count without a [renewal](BitmapIndex::renew). `None`: for ever.
@@ -97,6 +124,23 @@ impl BitmapOptions {
     /// them.
     pub fn with_quarantine(mut self, quarantine: Duration) -> Self {
         self.quarantine = quarantine;
+        self
+    }
+
+    /// Sets after how long without a sign of life a writer is no longer reckoned with by another of the same pods: the index of a
+    /// router that was started again. A writer gives one now and then when it writes or sweeps; one that was only slow goes on as if nothing had happened.
+    ///
+    /// Until then a server that restarts cannot be trusted to have lost nothing of such a pod; see [`leave`](BitmapIndex::leave) for
+    /// routers that stop in good order. All writers should have the same.
+    pub fn with_writer_timeout(mut self, timeout: Duration) -> Self {
+        self.writer_timeout = timeout;
+        self
+    }
+
+    /// Sets for how long the lives of a pod stay counted that was [cleared](Index::clear) or whose lease ran out, and that has not come back; then a
+    /// [sweep](BitmapIndex::sweep) forgets it. Longer than any writer can be behind with a pod's events.
+    pub fn with_lives_kept(mut self, kept: Duration) -> Self {
+        self.lives_kept = kept;
         self
     }
 
@@ -139,7 +183,8 @@ impl BitmapOptions {
 /// # What the server loses
 ///
 /// Nothing that a server has lost or brings back is taken for present: after a restart or a failover a pod counts once its writer has found that
-/// none of its writes is missing, which takes one call of any kind. [`resyncs`](Self::resyncs) names the pods of which blocks are missing.
+/// none of its writes is missing, which takes one call of any kind. That can be said of a pod with one writer; several routers that write for
+/// the same pods cannot vouch for each other. [`resyncs`](Self::resyncs) names the pods of which blocks are missing.
 ///
 /// # Pods that start anew
 ///

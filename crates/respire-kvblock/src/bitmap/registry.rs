@@ -61,6 +61,8 @@ pub(super) struct Incarnation {
     writers: Vec<u8>,
     /// The numbers of their last writes.
     last_writes: Vec<(Token, u64)>,
+    /// How often writers were taken off it.
+    taken_off: u64,
 }
 
 /// One state of the registry.
@@ -74,8 +76,10 @@ pub(super) struct Registry {
     pub(super) next: usize,
     incarnations: FastMap<Token, Incarnation>,
     current: FastMap<Box<str>, Token>,
-    /// For each pod the number of the last life that is over.
-    ended: FastMap<Box<str>, u64>,
+    /// For each pod the number of the last life that is over, and since when in milliseconds of the server's clock.
+    ended: FastMap<Box<str>, (u64, u64)>,
+    /// No pod that is not listed any more has had a life above this.
+    pub(super) forgotten: u64,
     columns: FastMap<Token, Vec<(Arc<PodEntry>, u16)>>,
     /// The columns that are retired, and since when as the server wrote it.
     pub(super) retired: Vec<(u16, Vec<u8>)>,
@@ -102,6 +106,7 @@ struct Fields {
     leased: bool,
     writers: Vec<u8>,
     last_writes: Vec<(Token, u64)>,
+    taken_off: u64,
 }
 
 impl Registry {
@@ -117,14 +122,16 @@ impl Registry {
         for [field, value] in pairs {
             let (kind, name) = field.split_first()?;
             match (kind, &**field) {
-                (_, b"epoch" | b"gen" | b"nonce" | b"version" | b"server" | b"next" | b"free") => {
+                (_, b"epoch" | b"gen" | b"nonce" | b"version" | b"next" | b"forgotten") => {
                     fixed.insert(field, value);
                 }
+                (_, b"server" | b"free") => {}
                 (b'p', _) => {
                     current.insert(text(name)?.into(), Token::read(value)?);
                 }
                 (b'd', _) => {
-                    ended.insert(text(name)?.into(), number(value)?);
+                    let (last, since) = text(value)?.split_once(' ')?;
+                    ended.insert(text(name)?.into(), (last.parse().ok()?, since.parse().ok()?));
                 }
                 (b'n', _) => {
                     incarnations.entry(Token::read(name)?).or_default().number =
@@ -146,6 +153,9 @@ impl Registry {
                     let last = (Token::read(writer)?, number(value)?);
                     incarnations.entry(Token::read(id)?).or_default().last_writes.push(last);
                 }
+                (b't', _) => {
+                    incarnations.entry(Token::read(name)?).or_default().taken_off = number(value)?;
+                }
                 // A later version may have more to say.
                 _ => {}
             }
@@ -166,6 +176,7 @@ impl Registry {
             incarnations: FastMap::new(),
             current,
             ended,
+            forgotten: fixed("forgotten").map_or(Some(0), number)?,
             columns: FastMap::new(),
             retired,
             visible: Columns::default(),
@@ -194,6 +205,7 @@ impl Registry {
             leased: fields.leased,
             writers: fields.writers,
             last_writes: fields.last_writes,
+            taken_off: fields.taken_off,
         };
         self.incarnations.insert(id, incarnation);
         Some(())
@@ -237,9 +249,32 @@ impl Registry {
         self.incarnations.get(&id).map(|found| found.number)
     }
 
-    /// The number of the last life of a pod that is over; 0 before the first.
+    /// The number of the last life of a pod that is over, or one that is not below it where the pod is not listed; 0 before the first.
     pub(super) fn ended(&self, pod: &str) -> u64 {
-        self.ended.get(pod).copied().unwrap_or(0)
+        match (self.ended.get(pod), self.current(pod)) {
+            (Some(&(last, _)), _) => last,
+            (None, Some(id)) => self.number(id).map_or(0, |life| life.saturating_sub(1)),
+            (None, None) => self.forgotten,
+        }
+    }
+
+    /// Whether lives of the pod are counted.
+    pub(super) fn lists(&self, pod: &str) -> bool {
+        self.ended.contains_key(pod) || self.current.contains_key(pod)
+    }
+
+    /// The pods that have been gone since then or longer, in milliseconds of the server's clock.
+    pub(super) fn gone_since(&self, then: u64) -> impl Iterator<Item = &str> {
+        let gone = self
+            .ended
+            .iter()
+            .filter(move |(pod, (_, since))| *since <= then && !self.current.contains_key(&**pod));
+        gone.map(|(pod, _)| &**pod)
+    }
+
+    /// Whether the pod is in the first life that is counted.
+    pub(super) fn is_first(&self, pod: &str) -> bool {
+        self.current.contains_key(pod) && !self.ended.contains_key(pod)
     }
 
     /// Whether the incarnation is there and confirmed in this generation.
@@ -247,7 +282,12 @@ impl Registry {
         self.incarnations.get(&id).is_some_and(|found| found.confirmed_in == self.generation)
     }
 
-    /// Whether this writer is the only one that has ever joined the incarnation.
+    /// How often writers were taken off an incarnation; `None` if there is no such incarnation.
+    pub(super) fn taken_off(&self, id: Token) -> Option<u64> {
+        self.incarnations.get(&id).map(|found| found.taken_off)
+    }
+
+    /// Whether no other writer than this one may know more of the incarnation.
     pub(super) fn is_alone(&self, id: Token, writer: Token) -> bool {
         self.incarnations.get(&id).is_some_and(|found| found.writers == writer.as_bytes())
     }

@@ -22,8 +22,11 @@ pub(super) struct Scripts {
     pub(super) evict: Script,
     pub(super) join: Script,
     pub(super) retire: Script,
+    pub(super) touch: Script,
+    pub(super) leave: Script,
     pub(super) renew: Script,
     pub(super) lapse: Script,
+    pub(super) forget: Script,
     pub(super) sweep: Script,
     pub(super) old: Script,
     pub(super) free: Script,
@@ -52,8 +55,11 @@ impl Scripts {
             evict: script(FREES_MEMORY, &[VALUES, FENCE, include_str!("lua/evict.lua")]),
             join: script(NEEDS_MEMORY, &[REGISTRY, include_str!("lua/join.lua")]),
             retire: script(FREES_MEMORY, &[REGISTRY, include_str!("lua/retire.lua")]),
+            touch: script(FREES_MEMORY, &[REGISTRY, include_str!("lua/touch.lua")]),
+            leave: script(FREES_MEMORY, &[REGISTRY, include_str!("lua/leave.lua")]),
             renew: script(FREES_MEMORY, &[REGISTRY, include_str!("lua/renew.lua")]),
             lapse: script(FREES_MEMORY, &[REGISTRY, include_str!("lua/lapse.lua")]),
+            forget: script(FREES_MEMORY, &[REGISTRY, include_str!("lua/forget.lua")]),
             sweep: script(
                 FREES_MEMORY,
                 &[VALUES, REGISTRY, RETIRED, include_str!("lua/sweep.lua")],
@@ -63,7 +69,7 @@ impl Scripts {
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 11] {
+    pub(super) fn all(&self) -> [&Script; 14] {
         [
             &self.nonce,
             &self.nonce_while_read_only,
@@ -71,8 +77,11 @@ impl Scripts {
             &self.evict,
             &self.join,
             &self.retire,
+            &self.touch,
+            &self.leave,
             &self.renew,
             &self.lapse,
+            &self.forget,
             &self.sweep,
             &self.old,
             &self.free,

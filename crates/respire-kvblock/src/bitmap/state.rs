@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use super::registry::{Registry, Token};
@@ -20,6 +21,8 @@ pub(super) enum Member {
         acknowledged: u64,
         /// What the server had at least of its writes when the generation began.
         base: u64,
+        /// The last generation in which it is known to have been one of the writers.
+        generation: Token,
     },
     /// The incarnation was lost with the server's state, and no other writer is known. It may begin the pod's first life there, and not
     /// join one: whoever has begun or ended one knows more.
@@ -44,6 +47,8 @@ pub(super) struct State {
     installed: u64,
     members: HashMap<Box<str>, Member>,
     resyncs: BTreeMap<Arc<str>, ResyncReason>,
+    /// When this writer has given its last sign of life, or tried to.
+    seen_at: Option<Instant>,
 }
 
 impl State {
@@ -55,6 +60,7 @@ impl State {
             installed: 0,
             members: HashMap::new(),
             resyncs: BTreeMap::new(),
+            seen_at: None,
         }
     }
 
@@ -145,9 +151,17 @@ impl State {
     fn review_members(&mut self, registry: &Registry, changed: Option<&Registry>, lost: &[Token]) {
         let writer = self.writer;
         let is_new_epoch = changed.is_some_and(|before| before.epoch != registry.epoch);
+        if !is_new_epoch {
+            self.members.retain(|pod, member| match member {
+                Member::Cleared { life } | Member::Retired { life: Some(life) } => {
+                    registry.lists(pod) || *life > registry.forgotten
+                }
+                Member::Joined { .. } | Member::Lost | Member::Retired { life: None } => true,
+            });
+        }
         for (pod, member) in &mut self.members {
-            let (id, life, base) = match member {
-                Member::Joined { id, life, base, .. } => (*id, *life, base),
+            let (id, life, base, generation) = match member {
+                Member::Joined { id, life, base, generation, .. } => (*id, *life, base, generation),
                 Member::Retired { life } => {
                     if is_new_epoch {
                         *life = None;
@@ -160,15 +174,24 @@ impl State {
                 }
                 Member::Cleared { .. } | Member::Lost => continue,
             };
-            if registry.is_confirmed(id) && registry.last_write(id, writer).is_some() {
-                if changed.is_some() {
-                    *base = registry.last_write(id, writer).unwrap_or_default();
+            if registry.is_confirmed(id) {
+                if let Some(last) = registry.last_write(id, writer) {
+                    if changed.is_some() {
+                        *base = last;
+                    }
+                    *generation = registry.generation;
+                    continue;
                 }
-                continue;
+                // Nothing is lost within a generation: it was taken off, and joins again before it writes.
+                if *generation == registry.generation {
+                    continue;
+                }
             }
-            // With the server's state it was lost, unless somebody else may have ended it.
-            let is_lost =
-                lost.contains(&id) || changed.is_some_and(|before| before.is_alone(id, writer));
+            // With the server's state it was lost, unless somebody else has ended it or may have. That lives are counted up to it
+            // tells of those who have joined since this client has read the registry.
+            let is_over = !is_new_epoch && registry.ended(pod) >= life;
+            let is_lost = lost.contains(&id)
+                || (!is_over && changed.is_some_and(|before| before.is_alone(id, writer)));
             let (then, reason) = if is_lost {
                 // Within an epoch lives are counted on.
                 let then = if is_new_epoch { Member::Lost } else { Member::Cleared { life } };
@@ -199,22 +222,48 @@ impl State {
         }
     }
 
-    /// This client has joined the incarnation.
-    pub(super) fn joined(&mut self, pod: &str, id: Token, life: u64) {
-        match self.members.get(pod) {
-            Some(Member::Joined { id: known, .. }) if *known == id => {}
+    /// This client has joined the incarnation, which has given a sign of life as well.
+    pub(super) fn joined(&mut self, pod: &str, id: Token, life: u64, joined_in: Token) {
+        self.seen_at.get_or_insert_with(Instant::now);
+        match self.members.get_mut(pod) {
+            Some(Member::Joined { id: known, generation, .. }) if *known == id => {
+                *generation = joined_in;
+            }
             _ => {
-                let member = Member::Joined { id, life, acknowledged: 0, base: 0 };
+                let generation = joined_in;
+                let member = Member::Joined { id, life, acknowledged: 0, base: 0, generation };
                 self.members.insert(pod.into(), member);
             }
         }
     }
 
+    /// The incarnations that this client writes to.
+    pub(super) fn joined_incarnations(&self) -> Vec<Token> {
+        let joined = |member: &Member| match member {
+            Member::Joined { id, .. } => Some(*id),
+            Member::Lost | Member::Retired { .. } | Member::Cleared { .. } => None,
+        };
+        self.members.values().filter_map(joined).collect()
+    }
+
+    /// The same if it is time for a sign of life, which is given from now on; else nothing.
+    pub(super) fn due_for_life(&mut self, interval: Duration) -> Vec<Token> {
+        let now = Instant::now();
+        if self.seen_at.is_none_or(|seen_at| now.duration_since(seen_at) < interval) {
+            return Vec::new();
+        }
+        self.seen_at = Some(now);
+        self.joined_incarnations()
+    }
+
     /// What the client wanted of the pod is not to be had: somebody else has got further.
     pub(super) fn refused(&mut self, pod: &str) {
+        let forgotten = self.registry.as_ref().map_or(0, |registry| registry.forgotten);
         let Some(member) = self.members.get_mut(pod) else { return };
         *member = match member {
             Member::Lost => Member::Retired { life: None },
+            // The pod was forgotten and has come back: its lives are counted from another number.
+            Member::Cleared { life } if *life < forgotten => Member::Retired { life: None },
             Member::Cleared { life } => Member::Retired { life: Some(*life + 1) },
             // That its incarnation is over shows in the registry.
             Member::Joined { .. } | Member::Retired { .. } => return,

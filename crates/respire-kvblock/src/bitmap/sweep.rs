@@ -1,4 +1,4 @@
-//! Leases, and what gives room back: a walk over the database in bounded steps.
+//! What gives room back: a walk over the database in bounded steps.
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -6,11 +6,11 @@ use respire::{Command, Pipeline, Reply};
 
 use super::{
     BitmapIndex, Kind, Registry, Token,
-    attest::{ATTEMPTS, REGISTRY_FAILED, failed as registry_failed},
+    attest::{ATTEMPTS, failed as registry_failed},
     is_error,
     keys::Name,
+    life::tokens,
     scripts::call,
-    state::Member,
     write::BLOCKS_PER_SCRIPT,
 };
 use crate::{BlockHash, IndexError};
@@ -33,6 +33,8 @@ pub struct Sweep {
     pub removed: usize,
     /// Columns that can be given out again.
     pub freed: usize,
+    /// Pods that have been gone for so long that their lives are no longer counted.
+    pub forgotten: usize,
     /// Whether the whole database has been looked at; the next step begins a new pass.
     pub is_done: bool,
 }
@@ -56,36 +58,7 @@ struct Page {
 }
 
 impl BitmapIndex {
-    /// Renews the leases of pods that this index writes for; see [`BitmapOptions::with_lease`](super::BitmapOptions::with_lease). A lease
-    /// that has run out is good again, as long as no sweep has ended the pod's incarnation. How many were renewed.
-    ///
-    /// Without leases nothing happens.
-    ///
-    /// # Errors
-    ///
-    /// When the server cannot be asked or written to.
-    pub async fn renew<P: AsRef<str>>(
-        &self,
-        pods: impl IntoIterator<Item = P>,
-    ) -> Result<usize, IndexError> {
-        let Some(lease) = self.options.lease else { return Ok(0) };
-        let ids: Vec<Token> = {
-            let state = self.state();
-            let member = |pod: P| match state.member(pod.as_ref())? {
-                Member::Joined { id, .. } => Some(id),
-                Member::Lost | Member::Retired { .. } | Member::Cleared { .. } => None,
-            };
-            pods.into_iter().filter_map(member).collect()
-        };
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        let milliseconds = lease.as_millis().to_string();
-        let renewed = self.on_incarnations(&ids, &milliseconds, |scripts| &scripts.renew).await?;
-        Ok(renewed.unsigned_abs() as usize)
-    }
-
-    /// A step of the sweep, over some `keys` keys or a few hundred more: frees the columns of pods that were cleared or whose leases ran out, and
+    /// A step of the sweep, over some `keys` keys of the database or a few hundred more, the index's own and others: frees the columns of pods that were cleared or whose leases ran out, and
     /// removes what nobody reads any more. It also judges leases when it begins a pass.
     ///
     /// Several processes may sweep at once; one is enough. How often: a pass over the whole index every few minutes gives room back soon
@@ -112,16 +85,19 @@ impl BitmapIndex {
         let begun = self.pass.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut pass = match begun {
             Some(pass) => pass,
-            None => self.begin_pass().await?,
+            None => self.begin_pass(&mut done).await?,
         };
-        loop {
+        let (mut visited, mut changes) = (0, 0);
+        while changes < ATTEMPTS {
             let registry = self.registry().await?;
             if registry.generation != pass.generation {
                 return Ok(done);
             }
             let Some((cursor, page)) = self.page(&registry, &pass.cursor).await? else {
+                changes += 1;
                 continue;
             };
+            visited += SCAN_COUNT;
             if !self.sweep_page(&registry, &pass, page, &mut done).await? {
                 return Ok(done);
             }
@@ -131,20 +107,23 @@ impl BitmapIndex {
                 done.is_done = true;
                 return Ok(done);
             }
-            if done.keys >= keys {
+            if visited >= keys {
                 *self.pass.lock().unwrap_or_else(PoisonError::into_inner) = Some(pass);
                 return Ok(done);
             }
         }
+        Err(IndexError::contended())
     }
 
-    /// Judges leases, and finds out what has been retired for long enough.
-    async fn begin_pass(&self) -> Result<Pass, IndexError> {
+    /// Judges leases, forgets pods that are gone, and finds out what has been retired for long enough.
+    async fn begin_pass(&self, done: &mut Sweep) -> Result<Pass, IndexError> {
+        self.show_life().await?;
         let registry = self.read_registry().await?;
         let leased: Vec<Token> = registry.leased().collect();
         if !leased.is_empty() {
             let quarantine = self.options.quarantine.as_millis().to_string();
-            self.on_incarnations(&leased, &quarantine, |scripts| &scripts.lapse).await?;
+            let quarantine = [quarantine.as_bytes()];
+            self.on_each(&tokens(&leased), &quarantine, |scripts| &scripts.lapse).await?;
         }
         let registry = self.read_registry().await?;
         let (seconds, microseconds): (u64, u64) = {
@@ -160,6 +139,11 @@ impl BitmapIndex {
                 now.saturating_sub(Duration::from_millis(since)) >= self.options.quarantine
             })
         };
+        let kept = self.options.lives_kept;
+        let then = now.checked_sub(kept).map_or(0, |then| then.as_millis() as u64);
+        let gone: Vec<&[u8]> = registry.gone_since(then).map(str::as_bytes).collect();
+        let kept = kept.as_millis().to_string();
+        done.forgotten = self.on_each(&gone, &[kept.as_bytes()], |scripts| &scripts.forget).await?;
         let columns = registry.retired.iter().filter(|(_, since)| rested(since));
         Ok(Pass {
             generation: registry.generation,
@@ -257,39 +241,6 @@ impl BitmapIndex {
             Some(_) => pass.columns.len(),
             None => 0,
         })
-    }
-
-    /// Runs a script of leases over incarnations. How many it has changed.
-    async fn on_incarnations(
-        &self,
-        ids: &[Token],
-        argument: &str,
-        script: impl Fn(&super::scripts::Scripts) -> &respire::Script,
-    ) -> Result<i64, IndexError> {
-        for _ in 0..ATTEMPTS {
-            let registry = self.registry().await?;
-            let command = call(script(&registry.scripts), 1)
-                .arg(&self.names.registry()[..])
-                .arg(registry.generation.as_bytes())
-                .arg(Token::random().as_bytes())
-                .arg(argument)
-                .args(ids.iter().map(Token::as_bytes));
-            let replies = self
-                .client
-                .pipeline(Pipeline::new().push(command))
-                .await
-                .map_err(registry_failed)?;
-            if is_error(&replies[0], "NOSCRIPT") {
-                self.state().scripts_unknown(registry.generation);
-                continue;
-            }
-            super::check(REGISTRY_FAILED, &replies[0])?;
-            match replies[0].parse::<i64>().map_err(registry_failed)? {
-                -1 => self.refresh(&registry).await?,
-                changed => return Ok(changed),
-            };
-        }
-        Err(IndexError::contended())
     }
 }
 

@@ -68,6 +68,7 @@ impl BitmapIndex {
         entries: &[PodEntry],
         mut open: Vec<J>,
     ) -> Result<Vec<J>, IndexError> {
+        self.show_life().await?;
         let mut done = Vec::with_capacity(open.len());
         for _ in 0..ATTEMPTS {
             if open.is_empty() {
@@ -157,17 +158,20 @@ impl BitmapIndex {
                 (Some(Member::Retired { .. }), _)
                 | (Some(Member::Lost | Member::Cleared { .. }), Purpose::Evict) => continue,
                 (Some(Member::Cleared { life }), Purpose::Add) => Wanted::Life(life + 1),
-                (Some(Member::Joined { id, .. }), _) => match registry.column(id, entry) {
-                    Some(column) => {
-                        target.insert(pod, id, column);
-                        continue;
+                (Some(Member::Joined { id, .. }), _) => {
+                    let is_off = registry.last_write(id, self.writer).is_none();
+                    match registry.column(id, entry) {
+                        Some(column) if !is_off => {
+                            target.insert(pod, id, column);
+                            continue;
+                        }
+                        None if purpose == Purpose::Evict => {
+                            target.rests_on_nonce = true;
+                            continue;
+                        }
+                        _ => Wanted::Just(id),
                     }
-                    None if purpose == Purpose::Evict => {
-                        target.rests_on_nonce = true;
-                        continue;
-                    }
-                    None => Wanted::Just(id),
-                },
+                }
                 (Some(Member::Lost), Purpose::Add) => Wanted::New,
                 (None, Purpose::Add) => Wanted::Any,
                 (None, Purpose::Evict) => {

@@ -25,8 +25,9 @@ impl ServerIndex {
         if let Some(near) = &self.near {
             let hot = &request_keys[..near.hot_run(request_keys)];
             if !hot.is_empty() {
-                staleness = Some(near.staleness_max());
                 let read = near.read(&self.names, hot, deadline.left_at(Instant::now())).await;
+                // What is asked of the server itself is not old.
+                staleness = (!read.replies.is_empty()).then(|| near.staleness_max());
                 let goes_on = self.extend(&mut walk, &mut fields, hot, &read.replies)?;
                 // What the cache could not answer is asked for as everything behind it.
                 rest = if goes_on { &request_keys[read.replies.len()..] } else { &[] };
@@ -48,23 +49,25 @@ impl ServerIndex {
                 under_way.push_back(self.ask(chunk, deadline));
             }
             let Some(answered) = under_way.next().await else { break };
-            let Answered { keys, replies, elapsed } = match answered {
-                Ok(answered) => answered,
+            let goes_on = answered.and_then(|Answered { keys, replies, elapsed }| {
+                if window.is_first() {
+                    self.pace.note(elapsed, &replies);
+                }
+                window.answered(keys.len());
+                self.extend(&mut walk, &mut fields, keys, &replies)
+            });
+            match goes_on {
+                Ok(true) => {}
+                Ok(false) => break,
                 // Nothing at all has been established.
-                Err(error) if window.is_first() && walk.is_empty() => return Err(error),
+                Err(error) if walk.is_empty() => return Err(error),
+                // Whether a server was lost or refuses, what was found until then is so.
                 Err(error) => {
                     tracing::debug!(%error, found = walk.len(), "a lookup ends before its time");
                     self.incomplete_lookups.fetch_add(1, Ordering::Relaxed);
                     is_complete = false;
                     break;
                 }
-            };
-            if window.is_first() {
-                self.pace.note(elapsed, &replies);
-            }
-            window.answered(keys.len());
-            if !self.extend(&mut walk, &mut fields, keys, &replies)? {
-                break;
             }
         }
         let mut lookup = walk.finish(Arc::new(fields.into_entries()));

@@ -32,6 +32,9 @@ const BUCKETS: usize = 256;
 /// How many sets are read at a time, in the common case a few thousand request keys.
 const BUCKETS_PER_PAGE: usize = 32;
 
+/// From how many request keys an entry is taken in one pipeline: some hundred kilobytes.
+const KEYS_PER_DELETION: usize = 4096;
+
 /// How many request keys one call of the tidying script looks at.
 const KEYS_PER_TIDY: usize = 256;
 
@@ -154,14 +157,16 @@ impl ServerIndex {
                 let members = strings(reply).map_err(failed)?;
                 request_keys.extend(members.filter_map(parse_member));
             }
-            let mut deletions = Pipeline::new();
-            for &key in &request_keys {
-                let name = self.names.request(key);
-                let mut args: Vec<&[u8]> = vec![b"HDEL", name.as_ref()];
-                args.extend(spellings.iter().map(Vec::as_slice));
-                deletions.command(&args);
+            for request_keys in request_keys.chunks(KEYS_PER_DELETION) {
+                let mut deletions = Pipeline::new();
+                for &key in request_keys {
+                    let name = self.names.request(key);
+                    let mut args: Vec<&[u8]> = vec![b"HDEL", name.as_ref()];
+                    args.extend(spellings.iter().map(Vec::as_slice));
+                    deletions.command(&args);
+                }
+                self.run(&self.tidyings(request_keys, [entry]), deletions).await?;
             }
-            self.run(&self.tidyings(&request_keys, [entry]), deletions).await?;
         }
         Ok(())
     }

@@ -32,12 +32,13 @@ pub(super) fn parse(text: &str) -> Result<Config, Error> {
         "redis" | "valkey" => (false, false, None),
         "rediss" | "valkeys" => (false, true, None),
         "unix" | "redis+unix" | "valkey+unix" => (true, false, None),
-        other => match other.strip_prefix("redis+").or_else(|| other.strip_prefix("valkey+")) {
-            Some(name) if is_name(name) => (false, false, Some(name.into())),
+        other => match other.split_once('+') {
+            Some(("redis" | "valkey", name)) if is_name(name) => (false, false, Some(name.into())),
+            Some(("rediss" | "valkeys", name)) if is_name(name) => (false, true, Some(name.into())),
             _ => {
                 return Err(Error::config(format!(
                     "the URL scheme {other:?} is not one of redis, rediss, valkey, valkeys, unix, redis+unix, valkey+unix, \
-                     redis+NAME, valkey+NAME"
+                     redis+NAME, rediss+NAME, valkey+NAME, valkeys+NAME"
                 )));
             }
         },

@@ -15,7 +15,7 @@ use crate::{
     config::{Address, Config},
     error::ConnectFailure,
     session::handshake::{Handshake, Progress},
-    transport::{self, Lease, Received, SendHalf, Taken, Transport, tcp},
+    transport::{self, Connector, Lease, Received, SendHalf, Taken, Transport, tcp},
 };
 
 /// The replies of a handshake take a few hundred bytes.
@@ -60,43 +60,55 @@ async fn within<T>(
 
 async fn dial(config: &Config, deadline: Option<Instant>) -> Result<Transport, ConnectFailure> {
     const DIALLING: &str = "dialling";
-    if let Some(connector) = config.connector()? {
-        if config.uses_tls() {
-            return Err(ConnectFailure::TlsSettings(
-                "a connector encrypts by itself or not: use redis:// or valkey:// with it"
-                    .to_owned(),
-            ));
-        }
-        let dialled = async {
-            let dialled = connector.connect_with(config.address(), config.transport_parameters());
-            dialled.await.map_err(ConnectFailure::Connector)
-        };
-        return within(deadline, DIALLING, dialled).await;
-    }
-    #[cfg(not(feature = "tls"))]
+    let connector = config.connector()?;
     if config.uses_tls() {
+        check_tls(config.address(), connector.as_deref())?;
+    }
+    let dialled = async {
+        match connector {
+            Some(connector) => dial_by(&*connector, config).await,
+            None => dial_plainly(config).await,
+        }
+    };
+    #[cfg(feature = "tls")]
+    if let Some(tls) = config.shared_tls() {
+        // Before the connection, which would have to wait for it.
+        let session = tls.session(config.address().host());
+        let session = within(deadline, "reading TLS files", session).await?;
+        let transport = within(deadline, DIALLING, dialled).await?;
+        let handshake = transport::tls::shake_hands(transport, session);
+        return within(deadline, "the TLS handshake", handshake).await;
+    }
+    within(deadline, DIALLING, dialled).await
+}
+
+/// Whether TLS is spoken over what is dialled there.
+fn check_tls(address: &Address, connector: Option<&dyn Connector>) -> Result<(), ConnectFailure> {
+    if cfg!(not(feature = "tls")) {
         return Err(ConnectFailure::NoTls);
     }
+    let text = match (connector, address) {
+        (Some(connector), _) if !connector.carries_tls() => {
+            "the transport takes no TLS of the client's: use redis:// or valkey:// with it"
+        }
+        (None, Address::Unix(_)) => "TLS is spoken over TCP, and the address is a Unix socket",
+        _ => return Ok(()),
+    };
+    Err(ConnectFailure::TlsSettings(text.to_owned()))
+}
+
+async fn dial_by(connector: &dyn Connector, config: &Config) -> Result<Transport, ConnectFailure> {
+    let dialled = connector.connect_with(config.address(), config.transport_parameters());
+    dialled.await.map_err(ConnectFailure::Connector)
+}
+
+async fn dial_plainly(config: &Config) -> Result<Transport, ConnectFailure> {
     match config.address() {
         Address::Tcp { host, port } => {
-            let stream = tcp::dial(host, *port, config.tcp());
-            #[cfg(feature = "tls")]
-            if let Some(tls) = config.shared_tls() {
-                // Before the connection, which would have to wait for it.
-                let session = within(deadline, "reading TLS files", tls.session(host)).await?;
-                let stream = within(deadline, DIALLING, stream).await?;
-                let handshake = transport::tls::shake_hands(stream, session);
-                return within(deadline, "the TLS handshake", handshake).await;
-            }
-            within(deadline, DIALLING, stream).await.map(Transport::from)
+            tcp::dial(host, *port, config.tcp()).await.map(Transport::from)
         }
-        Address::Unix(_) if config.uses_tls() => Err(ConnectFailure::TlsSettings(
-            "TLS is spoken over TCP, and the address is a Unix socket".to_owned(),
-        )),
         #[cfg(unix)]
-        Address::Unix(path) => {
-            within(deadline, DIALLING, transport::unix::dial(path)).await.map(Transport::from)
-        }
+        Address::Unix(path) => transport::unix::dial(path).await.map(Transport::from),
         #[cfg(not(unix))]
         Address::Unix(_) => Err(ConnectFailure::Dial(std::io::ErrorKind::Unsupported.into())),
     }

@@ -15,6 +15,11 @@ pub type ConnectFuture<'a> = Pin<Box<dyn Future<Output = io::Result<Transport>> 
 
 /// Dials, in place of the client.
 ///
+/// What it hands out are the server's bytes as they travel: where the settings ask for TLS (`rediss://`, `valkeys://`,
+/// [`Config::with_tls`](crate::Config::with_tls)), the client speaks it over them, and expects the certificate of the
+/// address's host, or of [`TlsConfig::with_server_name`](crate::TlsConfig::with_server_name), however the connector got
+/// there.
+///
 /// # Example
 ///
 /// ```
@@ -39,7 +44,7 @@ pub type ConnectFuture<'a> = Pin<Box<dyn Future<Output = io::Result<Transport>> 
 ///     }
 /// }
 ///
-/// let config: Config = "valkey://cache.internal".parse()?;
+/// let config: Config = "valkeys://cache.internal".parse()?;
 /// let config = config.with_connector(Arc::new(Tunnel { proxy: "127.0.0.1:1080".to_owned() }));
 /// # let _ = config;
 /// # Ok::<(), respire::Error>(())
@@ -57,6 +62,12 @@ pub trait Connector: fmt::Debug + Send + Sync + 'static {
     /// The future is dropped when the connect timeout passes or nobody wants the connection any more, and must leave
     /// nothing behind.
     fn connect<'a>(&'a self, address: &'a Address) -> ConnectFuture<'a>;
+
+    /// Whether the client may speak TLS over what this dials, where its settings ask for it: by default. A connector that
+    /// encrypts by itself, or leads to where no server speaks TLS, says no, and such settings are an error.
+    fn carries_tls(&self) -> bool {
+        true
+    }
 
     /// As [`connect`](Self::connect), with what the URL says beyond what the client itself knows. A connector that does not
     /// implement it has no parameters, and a URL with any is an error.
@@ -113,8 +124,8 @@ impl fmt::Debug for Parameters {
 
 static REGISTERED: RwLock<BTreeMap<String, Arc<dyn Connector>>> = RwLock::new(BTreeMap::new());
 
-/// Has all URLs that begin with `redis+name://` or `valkey+name://` dialled by `connector`, in this process and from the
-/// next dial on. They have a host, a port and everything else as `redis://` has; parameters that the client does not know
+/// Has all URLs that begin with `redis+name://` or `valkey+name://`, and with TLS `rediss+name://` or `valkeys+name://`,
+/// dialled by `connector`, in this process and from the next dial on. They have a host, a port and everything else as `redis://` has; parameters that the client does not know
 /// are handed to [`Connector::connect_with`].
 ///
 /// A [`Config::with_connector`](crate::Config::with_connector) goes before it.

@@ -1,67 +1,71 @@
-//! TLS over TCP, by rustls.
+//! TLS over any transport, by rustls.
 //!
-//! The halves share the session, which does no I/O of its own, under a lock. It is held while records are made or
-//! read, or offered to a socket that does not block, and never while anything is waited for: neither half waits for the
-//! other's socket. What one call is given to send, pieces and all, leaves in as few records and system calls as the session
-//! allows; one read takes as much as the socket has, where the session itself would ask for 4 KiB at a time.
+//! The halves share the session, which does no I/O of its own, and the transport's half that sends, under a lock. It is
+//! held while records are made or read, or offered to the transport, which does not block, and never while anything is
+//! waited for: neither half waits for the other's peer. What one call is given to send, pieces and all, leaves in as few
+//! records and system calls as the session allows; one read takes as much as a socket has, where the session itself would
+//! ask for 4 KiB at a time.
 
 use std::{
+    future::poll_fn,
     io::{self, BufRead as _, IoSlice, Write as _},
-    net::Shutdown,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
 };
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use rustls::{ClientConnection, Error, HandshakeKind, InvalidMessage};
-use socket2::SockRef;
-use tokio::net::TcpStream;
 
-use super::{ReceiveHalf, Received, SendHalf, Taken, Transport};
+use super::{Lease, ReceiveHalf, Received, SendHalf, Taken, Transport};
 use crate::error::ConnectFailure;
 
 mod client;
 
 pub(crate) use client::Tls;
 
-/// Room for one read from the socket: four records of the largest size.
+/// Room for one read from a socket: four records of the largest size.
 const RECORDS_BYTES: usize = 64 * 1024;
 
-/// Shakes hands over a connected stream.
+/// Shakes hands over a connected transport.
 pub(crate) async fn shake_hands(
-    stream: TcpStream,
-    mut session: ClientConnection,
+    transport: Transport,
+    session: ClientConnection,
 ) -> Result<Transport, ConnectFailure> {
-    let mut records = Records::new();
-    while session.is_handshaking() {
-        if session.wants_write() {
-            match session.write_tls(&mut Socket(&stream)) {
-                Ok(_) => {}
-                Err(error) if would_block(&error) => {
-                    stream.writable().await.map_err(ConnectFailure::TlsHandshake)?;
-                }
-                Err(error) => return Err(ConnectFailure::TlsHandshake(error)),
-            }
-        } else if records.is_empty() {
-            match records.read(&stream) {
-                Ok(0) => return Err(closed()),
-                Ok(_) => {}
-                Err(error) if would_block(&error) => {
-                    stream.readable().await.map_err(ConnectFailure::TlsHandshake)?;
-                }
-                Err(error) => return Err(ConnectFailure::TlsHandshake(error)),
-            }
-        } else if let Err(error) = records.feed(&mut session) {
-            say_why(&mut session, &stream);
-            return Err(refused(error, session.protocol_version().is_some()));
-        }
-    }
+    let mut outward = Outward { session, half: transport.send, held: false };
+    let mut inward = Inward { half: transport.receive, records: BytesMut::new() };
+    poll_fn(|cx| poll_handshake(cx, &mut outward, &mut inward)).await?;
+    let session = &outward.session;
     let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
     tracing::debug!(version = ?session.protocol_version(), resumed, "TLS is established");
     // What is left of the last flight goes out with the first request.
-    let shared = Arc::new(Shared { stream, session: Mutex::new(session) });
-    let receive = TlsReceive { shared: Arc::clone(&shared), records, failed: None };
-    Ok(Transport::new(receive, TlsSend { shared, held: false, closing: false }))
+    let outward = Arc::new(Mutex::new(outward));
+    let receive = TlsReceive { outward: Arc::clone(&outward), inward, failed: None };
+    Ok(Transport::new(receive, TlsSend { outward, held: false, closing: false }))
+}
+
+/// Sends what the session has to say and gives it what arrives, neither waiting for the other.
+fn poll_handshake(
+    cx: &mut Context<'_>,
+    outward: &mut Outward,
+    inward: &mut Inward,
+) -> Poll<Result<(), ConnectFailure>> {
+    while outward.session.is_handshaking() {
+        if let Poll::Ready(Err(error)) = outward.poll_flush(cx) {
+            return Poll::Ready(Err(ConnectFailure::TlsHandshake(error)));
+        }
+        if inward.records.is_empty() {
+            match ready!(inward.poll_read(cx)).map_err(ConnectFailure::TlsHandshake)? {
+                true => {}
+                false => return Poll::Ready(Err(closed())),
+            }
+        }
+        if let Err(error) = inward.feed(&mut outward.session) {
+            outward.say_why(cx);
+            let understood = outward.session.protocol_version().is_some();
+            return Poll::Ready(Err(refused(error, understood)));
+        }
+    }
+    Poll::Ready(Ok(()))
 }
 
 fn closed() -> ConnectFailure {
@@ -88,57 +92,73 @@ fn invalid(error: Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-fn would_block(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
+/// The session, and the way out of it.
+struct Outward {
+    session: ClientConnection,
+    half: Box<dyn SendHalf>,
+    /// The transport has taken bytes that leave only by further calls.
+    held: bool,
 }
 
-/// Sends the alert that goes with the session's failure, if the socket takes it at once. The peer's log is the better for
-/// it, and nothing else.
-fn say_why(session: &mut ClientConnection, stream: &TcpStream) {
-    let _ = session.write_tls(&mut Socket(stream));
-}
-
-/// What both halves use.
-struct Shared {
-    stream: TcpStream,
-    session: Mutex<ClientConnection>,
-}
-
-impl Shared {
-    fn session(&self) -> MutexGuard<'_, ClientConnection> {
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Sends the records that the session has made.
-    fn poll_flush(
-        &self,
-        session: &mut ClientConnection,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        while session.wants_write() {
-            match session.write_tls(&mut Socket(&self.stream)) {
+impl Outward {
+    /// Gives the transport the records that the session has made.
+    fn poll_records(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.session.wants_write() {
+            let Self { session, half, held } = self;
+            let mut way = Way { half: &mut **half, held, cx, is_blocked: false };
+            let written = session.write_tls(&mut way);
+            match written {
+                _ if way.is_blocked => return Poll::Pending,
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(_) => {}
-                Err(error) if would_block(&error) => ready!(self.stream.poll_write_ready(cx))?,
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
         Poll::Ready(Ok(()))
     }
+
+    /// As [`poll_records`](Self::poll_records), and has the transport move on what it holds.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_records(cx))?;
+        if self.held {
+            ready!(self.half.poll_flush(cx))?;
+            self.held = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends the alert that goes with the session's failure, if the transport takes it at once. The peer's log is the
+    /// better for it, and nothing else.
+    fn say_why(&mut self, cx: &mut Context<'_>) {
+        let _ = self.poll_flush(cx);
+    }
 }
 
-/// The socket, for a session to write to without waiting.
-struct Socket<'a>(&'a TcpStream);
+/// The transport, for a session to write to without waiting.
+struct Way<'a, 'b> {
+    half: &'a mut dyn SendHalf,
+    held: &'a mut bool,
+    cx: &'a mut Context<'b>,
+    /// It took nothing, and wakes the task when it may.
+    is_blocked: bool,
+}
 
-impl io::Write for Socket<'_> {
+impl io::Write for Way<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.try_write(bytes)
+        self.write_vectored(&[IoSlice::new(bytes)])
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match slices {
-            [slice] => self.0.try_write(slice),
-            slices => self.0.try_write_vectored(slices),
+        match self.half.poll_send(self.cx, slices) {
+            Poll::Pending => {
+                self.is_blocked = true;
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Poll::Ready(Ok(Taken { bytes, held })) => {
+                *self.held = held;
+                Ok(bytes)
+            }
+            Poll::Ready(Err(error)) => Err(error),
         }
     }
 
@@ -147,59 +167,66 @@ impl io::Write for Socket<'_> {
     }
 }
 
-/// Bytes as they came from the socket: `bytes[start..end]` are still to be given to the session.
-struct Records {
-    bytes: Box<[u8]>,
-    start: usize,
-    end: usize,
+fn lock(outward: &Mutex<Outward>) -> MutexGuard<'_, Outward> {
+    outward.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Records {
-    fn new() -> Self {
-        Self { bytes: vec![0; RECORDS_BYTES].into(), start: 0, end: 0 }
-    }
+/// What comes from the transport, on its way to the session.
+struct Inward {
+    half: Box<dyn ReceiveHalf>,
+    /// Still to be given to the session.
+    records: BytesMut,
+}
 
-    fn is_empty(&self) -> bool {
-        self.start == self.end
-    }
-
-    /// Reads from the socket, without waiting, in place of what was there. Returns how much.
-    fn read(&mut self, stream: &TcpStream) -> io::Result<usize> {
-        let count = stream.try_read(&mut self.bytes)?;
-        (self.start, self.end) = (0, count);
-        Ok(count)
+impl Inward {
+    /// Receives once, when the session has been given all that was there. Whether more may come.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let Self { half, records } = self;
+        records.reserve(RECORDS_BYTES);
+        let lent = match ready!(half.poll_receive(cx, records))? {
+            Received::Filled(_) => return Poll::Ready(Ok(true)),
+            Received::End => return Poll::Ready(Ok(false)),
+            Received::Lent(Lease { bytes, .. }) => {
+                // Decryption copies it once more. Few transports that lend lead to a server with TLS.
+                records.extend_from_slice(bytes);
+                bytes.len()
+            }
+        };
+        half.release(lent);
+        Poll::Ready(Ok(true))
     }
 
     /// Gives the session as much as it takes at once. There must be some, and the session's plaintext must have been
     /// taken.
     fn feed(&mut self, session: &mut ClientConnection) -> Result<(), Error> {
-        let taken = session.read_tls(&mut &self.bytes[self.start..self.end]);
-        self.start += taken.map_err(|error| Error::General(error.to_string()))?;
+        let taken = session.read_tls(&mut &self.records[..]);
+        self.records.advance(taken.map_err(|error| Error::General(error.to_string()))?);
         session.process_new_packets()?;
         Ok(())
     }
 }
 
 struct TlsReceive {
-    shared: Arc<Shared>,
-    records: Records,
+    outward: Arc<Mutex<Outward>>,
+    inward: Inward,
     failed: Option<Error>,
 }
 
 impl TlsReceive {
     /// Decrypts what there is of records, as far as the buffer has room. Returns whether more may come.
-    fn decrypt(&mut self, buffer: &mut BytesMut) -> bool {
-        let mut session = self.shared.session();
+    fn decrypt(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> bool {
+        let mut outward = lock(&self.outward);
         loop {
-            if !take_plaintext(&mut session, buffer) {
+            if !take_plaintext(&mut outward.session, buffer) {
                 return false;
             }
             let full = buffer.len() == buffer.capacity();
-            if full || self.failed.is_some() || self.records.is_empty() {
+            if full || self.failed.is_some() || self.inward.records.is_empty() {
                 return true;
             }
-            if let Err(error) = self.records.feed(&mut session) {
-                say_why(&mut session, &self.shared.stream);
+            if let Err(error) = self.inward.feed(&mut outward.session) {
+                // The sender's task may lose its waker by that. The end is its to notice soon: it comes from this call.
+                outward.say_why(cx);
                 // What was decrypted before it is handed out first.
                 self.failed = Some(error);
             }
@@ -237,32 +264,24 @@ impl ReceiveHalf for TlsReceive {
     ) -> Poll<io::Result<Received<'a>>> {
         let before = buffer.len();
         loop {
-            let open = self.decrypt(buffer);
+            let open = self.decrypt(cx, buffer);
             if buffer.len() > before {
                 return Poll::Ready(Ok(Received::Filled(buffer.len() - before)));
             }
             if let Some(error) = &self.failed {
                 return Poll::Ready(Err(invalid(error.clone())));
             }
-            if !open {
+            // An end that TLS was not told of counts as one all the same: a reply says itself where it ends.
+            if !open || !ready!(self.inward.poll_read(cx))? {
                 return Poll::Ready(Ok(Received::End));
-            }
-            match self.records.read(&self.shared.stream) {
-                // An end that TLS was not told of counts as one all the same: a reply says itself where it ends.
-                Ok(0) => return Poll::Ready(Ok(Received::End)),
-                Ok(_) => {}
-                Err(error) if would_block(&error) => {
-                    ready!(self.shared.stream.poll_read_ready(cx))?;
-                }
-                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
 }
 
 struct TlsSend {
-    shared: Arc<Shared>,
-    /// Records were made that the socket has not taken.
+    outward: Arc<Mutex<Outward>>,
+    /// Records were made that the transport has not taken.
     held: bool,
     /// The session was told that nothing more will be sent.
     closing: bool,
@@ -274,31 +293,32 @@ impl SendHalf for TlsSend {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<Taken>> {
-        let mut session = self.shared.session();
+        let mut outward = lock(&self.outward);
         if self.held {
-            ready!(self.shared.poll_flush(&mut session, cx))?;
+            ready!(outward.poll_records(cx))?;
             self.held = false;
         }
         // At most 64 KiB, the session's own limit for records that were not sent.
-        let count = session.writer().write_vectored(slices)?;
+        let count = outward.session.writer().write_vectored(slices)?;
         // From here on the bytes are taken. A failure to send them is there again at the next call.
-        self.held = !matches!(self.shared.poll_flush(&mut session, cx), Poll::Ready(Ok(())));
-        Poll::Ready(Ok(if self.held { Taken::held(count) } else { Taken::sent(count) }))
+        self.held = !matches!(outward.poll_records(cx), Poll::Ready(Ok(())));
+        let held = self.held || outward.held;
+        Poll::Ready(Ok(if held { Taken::held(count) } else { Taken::sent(count) }))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.shared.poll_flush(&mut self.shared.session(), cx))?;
+        ready!(lock(&self.outward).poll_flush(cx))?;
         self.held = false;
         Poll::Ready(Ok(()))
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut session = self.shared.session();
+        let mut outward = lock(&self.outward);
         if !self.closing {
             self.closing = true;
-            session.send_close_notify();
+            outward.session.send_close_notify();
         }
-        ready!(self.shared.poll_flush(&mut session, cx))?;
-        Poll::Ready(SockRef::from(&self.shared.stream).shutdown(Shutdown::Write))
+        ready!(outward.poll_flush(cx))?;
+        outward.half.poll_close(cx)
     }
 }

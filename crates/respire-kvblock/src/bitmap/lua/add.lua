@@ -27,6 +27,9 @@ local function put(key, v)
   redis.call('SET', key, v)
 end
 
+-- How many request keys an engine key keeps, of earlier mappings at least: whoever evicts it looks at all of them in one script.
+local MAPPED_MAX = 1024
+
 -- What is mapped again comes last.
 local function map(key, v, list)
   v = v or ''
@@ -39,7 +42,8 @@ local function map(key, v, list)
     local hash = string.sub(v, i, i + 7)
     if not named[hash] then kept[#kept + 1] = hash end
   end
-  redis.call('SET', key, table.concat(kept) .. list)
+  local first = math.max(1, #kept + #list / 8 - MAPPED_MAX + 1)
+  redis.call('SET', key, table.concat(kept, '', math.min(first, #kept + 1)) .. list)
 end
 
 -- Everything is read before anything is written, so that a key that is somebody else's leaves nothing half done.

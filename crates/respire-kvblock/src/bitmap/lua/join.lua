@@ -1,7 +1,10 @@
 -- Joins the incarnation of a pod, or begins one, and gives columns to entries that have none.
 --   ARGV: generation, a nonce that may be needed, writer, an incarnation that may be needed, the one that is wanted
---   ('' for any, 'new' for one that is the first, 'n' and a number for the pod's life of that number), the pod, the milliseconds of a lease or '', the most columns, entries.
--- The incarnation; '' if it is another than the wanted one; 0 in another generation; -1 without a free column.
+--   ('' for any, 'new' for one that is the first, 'n' and a number for the pod's life of that number), the pod, the milliseconds of a lease or '', the most columns,
+--   the number of the writer's last write, an incarnation and how often writers were taken off it as the caller has read
+--   it, after how many milliseconds a writer counts as silent, entries.
+-- The incarnation; '' if it is another than the wanted one; 0 in another generation, or if writers were taken off since;
+-- -1 without a free column.
 local gen, nonce, writer, fresh, wanted, pod = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 if redis.call('HGET', registry, 'gen') ~= gen then return 0 end
 
@@ -37,9 +40,13 @@ else
   return ''
 end
 
-local joined = redis.call('HGET', registry, 'j' .. id)
 if redis.call('HEXISTS', registry, 's' .. id .. writer) == 0 then
-  redis.call('HSET', registry, 'j' .. id, joined .. writer, 's' .. id .. writer, 0)
+  -- Behind the taking off that it did not know of, a join that comes late would let pass what was sent before.
+  local times = redis.call('HGET', registry, 't' .. id)
+  if times and ARGV[10] ~= id .. times then return 0 end
+  local joined = redis.call('HGET', registry, 'j' .. id)
+  redis.call('HSET', registry, 'j' .. id, joined .. writer, 's' .. id .. writer, ARGV[9])
+  if take_off(id, seen(writer, tonumber(ARGV[11]))) then is_changed = true end
 end
 if ARGV[7] ~= '' then
   redis.call('HSET', registry, 'l' .. id, decimal(now() + tonumber(ARGV[7])))
@@ -66,7 +73,7 @@ local function column_for(entry)
 end
 
 local is_full = false
-for i = 9, #ARGV do
+for i = 12, #ARGV do
   if not known[ARGV[i]] then
     local column = column_for(ARGV[i])
     if not column then

@@ -51,7 +51,14 @@ fn the_name_of_a_transport_is_part_of_the_scheme() {
         let error = config.connector().unwrap_err();
         assert!(error.to_string().contains("\"mesh\""), "{error}");
     }
-    for text in ["valkey+://h", "valkey+a-b://h", "rediss+mesh://h", "mesh+valkey://h"] {
+    for (text, tls) in
+        [("valkeys+mesh://h", true), ("rediss+mesh://h", true), ("redis+mesh://h", false)]
+    {
+        let config = parsed(text);
+        assert_eq!(config.uses_tls(), tls, "{text}");
+        assert!(config.connector().unwrap_err().to_string().contains("\"mesh\""));
+    }
+    for text in ["valkey+://h", "valkey+a-b://h", "rediss+unix:///h", "mesh+valkey://h"] {
         assert!(refused(text).contains("URL scheme"), "{}", refused(text));
     }
 }

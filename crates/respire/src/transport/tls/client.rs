@@ -47,12 +47,18 @@ impl Tls {
         &self.settings
     }
 
-    /// A new session with the server at `host`. Reads files where it has to, on a thread for such work.
+    /// A new session with the server at `host`, if that is what the address says. Reads files where it has to, on a
+    /// thread for such work.
     pub(crate) async fn session(
         self: &Arc<Self>,
-        host: &str,
+        host: Option<&str>,
     ) -> Result<ClientConnection, ConnectFailure> {
-        let name = self.settings.server_name.as_deref().unwrap_or(host);
+        let Some(name) = self.settings.server_name.as_deref().or(host) else {
+            return Err(ConnectFailure::TlsSettings(
+                "the address has no host that a certificate could be for: name one in TlsConfig::with_server_name"
+                    .to_owned(),
+            ));
+        };
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
             ConnectFailure::TlsSettings(format!(
                 "{name:?} is neither a host name nor an IP address that a certificate could be for"
