@@ -55,8 +55,9 @@ fn no_turn_of_threads_loses_a_wake_up_or_a_reply() {
         {
             let mut state = connection.state();
             // Waves are not as large here as they have to be elsewhere.
-            state.halved_wave_min = [4, HALVED_WAVE_MIN][history.below(2)];
-            state.late_wave_min = [4, usize::MAX][history.below(2)];
+            if history.once_in(2) {
+                state.pace = Pace::with_sizes(pace::THREADS, 4, 1 + history.below(8));
+            }
             let after_timeout = history.once_in(2);
             state.session.check(Checks { after_timeout, period: None });
         }

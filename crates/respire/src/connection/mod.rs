@@ -38,6 +38,7 @@ mod driver;
 mod host;
 #[cfg(test)]
 mod interleaving;
+mod pace;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -46,23 +47,12 @@ mod wire;
 
 pub(crate) use dial::{Established, establish};
 use host::Host;
+use pace::Pace;
 use wire::{Received, Sent, Wire};
 
 /// After so many requests in a row that found nothing under way, one that does is sent and received by its caller. The
 /// first of a wave of requests is alone as well, but only for a moment, and must not cost the others a write of its own.
 const ALONE_STREAK: u32 = 4;
-
-/// From so many tasks on that were woken together, one more write for the first half of them is worth its cost, where one
-/// thread runs them all. With 64 it costs 20 % of the throughput on processors that are awake.
-const HALVED_WAVE_MIN: usize = 128;
-
-/// The same where several threads run them: with 64 tasks it gains 12 %.
-const HALVED_WAVE_MIN_THREADS: usize = 32;
-
-/// From so many tasks on, several threads' worth of them are woken together, when the driver's thread has nothing else to
-/// run. Woken one by one, the first has the runtime wake another thread, which takes one or two of them, finds no more, sleeps,
-/// and is woken again: some fifteen system calls for 256 tasks.
-const LATE_WAVE_MIN_THREADS: usize = 32;
 
 /// How often a caller receives in one turn, before other tasks of its runtime get theirs. Tokio's sockets stop it sooner;
 /// other transports may always have something.
@@ -106,10 +96,8 @@ struct State {
     came: u32,
     /// How many there were when the last of them was woken.
     wave: usize,
-    /// From so many on, the first half of them need not wait for the second.
-    halved_wave_min: usize,
-    /// From so many on, they are woken together.
-    late_wave_min: usize,
+    /// How waves are dealt with.
+    pace: Pace,
     /// How many requests in a row found nothing under way.
     alone_streak: u32,
     protocol: Option<Protocol>,
@@ -152,12 +140,20 @@ impl State {
         if self.returning == 0 && self.session.has_outgoing() { self.rouse() } else { None }
     }
 
+    /// The replies of so many tasks came together, and all of them are woken. Returns whether that is to be done late.
+    fn begin_wave(&mut self, tasks: usize, now: Instant) -> bool {
+        self.returning += tasks;
+        self.wave = self.returning;
+        self.pace.wave(tasks, now);
+        self.pace.wakes_late(tasks)
+    }
+
     /// Whether half of the tasks that were woken together have submitted again, while the server has nothing to do. What
     /// they have submitted is then sent at once: from there on the server works on one half while tasks work on the
     /// other.
     fn is_half_a_wave(&self) -> bool {
         self.returning > 0
-            && self.wave >= self.halved_wave_min
+            && self.pace.halves(self.wave)
             && self.session.unsent_while_idle() == self.wave / 2
     }
 
@@ -228,8 +224,7 @@ impl Connection {
                 returning: 0,
                 came: 0,
                 wave: 0,
-                halved_wave_min: HALVED_WAVE_MIN,
-                late_wave_min: usize::MAX,
+                pace: Pace::new(pace::ONE_THREAD),
                 alone_streak: 0,
                 protocol: None,
                 awaiting_open: Vec::new(),
@@ -435,8 +430,7 @@ impl Connection {
         state.opened_at = Some(now);
         state.session.open(now);
         if wire.is_among_threads() {
-            state.halved_wave_min = HALVED_WAVE_MIN_THREADS;
-            state.late_wave_min = LATE_WAVE_MIN_THREADS;
+            state.pace.choose_from(pace::THREADS);
         }
         state.session.recorder().stats.connections += 1;
         let woken = std::mem::take(&mut state.awaiting_open);

@@ -270,10 +270,7 @@ impl<'a> Simulation<'a> {
         });
         // Waves are not as large here as they have to be elsewhere.
         if history.once_in(2) {
-            connection.state().halved_wave_min = 4;
-        }
-        if history.once_in(2) {
-            connection.state().late_wave_min = 4;
+            connection.state().pace = Pace::with_sizes(pace::THREADS, 4, 1 + history.below(8));
         }
         connection.state().session.check(Checks {
             after_timeout: history.once_in(2),

@@ -347,11 +347,7 @@ impl Receiving {
         // Who listens to pushes submits nothing for having heard one.
         let callers = state.session.take_woken(&mut self.woken);
         let is_wave = caller.is_none() && callers >= WAVE_MIN;
-        if is_wave {
-            state.returning += callers;
-            state.wave = state.returning;
-        }
-        let is_late = is_wave && callers >= state.late_wave_min;
+        let is_late = is_wave && state.begin_wave(callers, now);
         drop(state);
         if is_late {
             self.woken.drain(..callers).for_each(|waker| wake_late(&waker));
