@@ -18,9 +18,10 @@ use respire_cli::local_server::{Flavour, LocalServer};
 use respire_cli::pod::Capacity;
 use respire_cli::replay::{self, Options, ReplayError};
 use respire_cli::report::Report;
+use respire_cli::restart::{Restart, Restarted};
 use respire_cli::route::Route;
 use respire_cli::source::{Requests, Source};
-use respire_cli::store::{Layout, Store, StoreChoice, StoreError};
+use respire_cli::store::{Layout, PrivateServer, Store, StoreChoice, StoreError};
 use respire_cli::trace::{Request, TraceError};
 use respire_kvblock::{BlockHash, Index, IndexError, KeyType, Lookup, PodEntry, PodSet};
 use tokio::task::JoinSet;
@@ -79,7 +80,7 @@ fn fleet(pods: usize, capacity: &str) -> FleetSize {
 }
 
 fn options(route: Route) -> Options {
-    Options { route, prefill_rate: 8000.0, writers: None }
+    Options { route, prefill_rate: 8000.0, writers: None, restart: None }
 }
 
 fn with_writers(writers: usize) -> Options {
@@ -183,6 +184,104 @@ async fn bitmaps_agree_with_the_pods_and_leave_nothing_behind() {
             assert_eq!(bench.keys_held().await, 0, "{} is left as it was found", bench.name);
         }
     }
+}
+
+/// Replays on a private server that is killed on the way, and hands over what is reported.
+async fn replay_with_restart(
+    (layout, flavour): (Layout, Flavour),
+    server: Restarted,
+    (options, pods): (Options, usize),
+    (after_requests, requests): (u64, Requests),
+) -> Result<Report, ReplayError> {
+    let stop = CancellationToken::new();
+    let is_persistent = server == Restarted::Persistent;
+    let choice = StoreChoice::Private(PrivateServer { flavour: Some(flavour), is_persistent });
+    let opened = Store::open_in(layout, &choice, fleet(pods, "700"), false, TAG, &stop);
+    let mut store = opened.await.unwrap();
+    let options = Options { restart: Some(Restart { server, after_requests }), ..options };
+    let outcome = run(&options, requests, &mut store).await;
+    store.close().await.unwrap();
+    outcome
+}
+
+const LAYOUTS: [Layout; 2] = [Layout::LlmD, Layout::Bitmap];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_persistent_server_that_is_killed_comes_back_without_a_miss_and_without_a_false_hit() {
+    for flavour in Flavour::ALL {
+        for layout in LAYOUTS {
+            for options in [options(Route::Index), with_writers(4)] {
+                let on = (layout, flavour);
+                let requests = (100, workload(250));
+                let report = replay_with_restart(on, Restarted::Persistent, (options, 8), requests);
+                let report = report.await.unwrap();
+                assert!(report.is_clean(), "{on:?}: {report:?}");
+                assert_eq!((report.requests, report.store), (250, flavour.program().to_owned()));
+                let restart = report.restart.unwrap();
+                assert_eq!((restart.after_requests, restart.announced_again), (100, 0));
+                assert_eq!(restart.missed_before_resync, 0);
+                assert!(restart.down_ms > 0.0, "{restart:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_server_is_right_again_once_the_pods_that_the_index_names_have_announced() {
+    for flavour in Flavour::ALL {
+        for layout in LAYOUTS {
+            for options in [options(Route::Index), with_writers(4)] {
+                let on = (layout, flavour);
+                let requests = (100, workload(250));
+                let report = replay_with_restart(on, Restarted::Empty, (options, 8), requests);
+                let report = report.await.unwrap();
+                assert!(report.is_clean(), "{on:?}: {report:?}");
+                let restart = report.restart.unwrap();
+                assert!(restart.resyncs >= 8, "all pods hold something: {restart:?}");
+                assert!(restart.announced_again > 0, "{restart:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oracle_sees_what_a_server_has_lost_that_was_to_keep_all() {
+    for layout in LAYOUTS {
+        let stop = CancellationToken::new();
+        // It is told to keep everything by the options alone, and was started without a log.
+        let choice = StoreChoice::Private(PrivateServer::default());
+        let opened = Store::open_in(layout, &choice, fleet(4, "700"), false, TAG, &stop);
+        let mut store = opened.await.unwrap();
+        let restart = Restart { server: Restarted::Persistent, after_requests: 100 };
+        let options = Options { restart: Some(restart), ..with_writers(2) };
+        let report = run(&options, workload(150), &mut store).await.unwrap();
+        store.close().await.unwrap();
+        assert_eq!(report.false_hits, 0, "{layout:?}: {report:?}");
+        assert!(report.missed_blocks > 0, "{layout:?}: {report:?}");
+        assert!(report.restart.unwrap().resyncs > 0, "{layout:?}: {report:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_needs_a_server_of_its_own_and_a_trace_that_is_long_enough() {
+    let restart = Restart { server: Restarted::Empty, after_requests: 10 };
+    let options = Options { restart: Some(restart), ..options(Route::Index) };
+    for bench in [Bench::memory(), Bench::server(Flavour::Valkey)] {
+        let mut store = bench.open(fleet(2, "700"), false).await.unwrap();
+        let error = run(&options, workload(11), &mut store).await.unwrap_err();
+        assert!(matches!(error, ReplayError::Store(StoreError::NotPrivate)), "{error:?}");
+        store.close().await.unwrap();
+    }
+    let on = (Layout::LlmD, Flavour::Valkey);
+    let requests = (10, workload(10));
+    let outcome = replay_with_restart(on, Restarted::Empty, (options, 2), requests).await;
+    let error = outcome.unwrap_err();
+    assert!(matches!(error, ReplayError::NotRestarted { requests: 10 }), "{error:?}");
+    // After the last request but one, it comes back in time for the comparison.
+    let requests = (10, workload(11));
+    let report = replay_with_restart(on, Restarted::Empty, (options, 2), requests).await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert!(report.restart.unwrap().announced_again > 0, "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -525,6 +624,22 @@ fn conversation_trace() -> Option<PathBuf> {
         RESPIRE_TRACE says nor in ../shared/data. README says where it comes from. ***\n\n";
     let _ = std::io::stderr().lock().write_all(notice);
     None
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_conversation_trace_survives_a_killed_server_in_every_layout() {
+    let Some(trace) = conversation_trace() else { return };
+    for (server, writers) in [(Restarted::Persistent, 0), (Restarted::Empty, 4)] {
+        for layout in LAYOUTS {
+            let options = if writers > 0 { with_writers(writers) } else { options(Route::Index) };
+            let (requests, _) = Source::File(trace.clone()).open(Some(600)).unwrap();
+            let requests = (300, requests);
+            let on = (layout, Flavour::Valkey);
+            let report = replay_with_restart(on, server, (options, 8), requests).await.unwrap();
+            assert!(report.is_clean(), "{on:?}, {server:?}: {report:?}");
+            assert_eq!(report.requests, 600);
+        }
+    }
 }
 
 /// Replays the trace on every store, all of them at once, and hands over what each reports.

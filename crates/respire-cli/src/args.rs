@@ -9,9 +9,10 @@ use respire::Config;
 use respire_cli::causes::with_causes;
 use respire_cli::decode::{Format, Options};
 use respire_cli::pod::Capacity;
+use respire_cli::restart::{Restart, Restarted};
 use respire_cli::route::Route;
 use respire_cli::source::Source;
-use respire_cli::store::{Layout, StoreChoice, server_name};
+use respire_cli::store::{Layout, PrivateServer, StoreChoice, server_name};
 use respire_codec::{DecoderConfig, Limits, Mode, Protocol};
 use respire_kvblock::{ConfigError, ServerConfig};
 
@@ -31,6 +32,9 @@ const ADDRESS_VARIABLE: &str = "VALKEY_ADDR";
 /// The slowest pod, in tokens a second: with the longest prompts that a trace may have, its times
 /// are still finite numbers.
 const PREFILL_RATE_MIN: f64 = 0.001;
+
+/// After how many requests a server is restarted if nothing else is said.
+const RESTART_AFTER_DEFAULT: u64 = 1000;
 
 /// The workload that is generated when there is no trace.
 const GENERATOR_SEED: u64 = 1;
@@ -96,6 +100,14 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "N")]
     writers: Option<NonZeroU16>,
 
+    /// Kill the private server on the way, and start it again with all or with nothing
+    #[arg(long, value_name = "persistent|empty", hide_possible_values = true, value_enum)]
+    restart_server: Option<Restarted>,
+
+    /// Kill it after N requests [default: 1000]
+    #[arg(long, value_name = "N", requires = "restart_server")]
+    restart_after: Option<NonZeroU64>,
+
     /// Use a database that holds keys; they stay as they are
     #[arg(long)]
     pub(crate) allow_non_empty: bool,
@@ -132,6 +144,14 @@ What the rows of the report mean:
   lookup               Measured: from the question to the index's answer.
   false hits           Blocks that the index claimed for a pod without them.
   missed blocks        Blocks of a pod that the index did not know.
+
+With --restart-server, a private valkey-server or redis-server is killed and
+started again while the replay goes on, and VALKEY_ADDR is not looked at. A
+`persistent` server writes each change to its log before it answers, and must
+come back without a false hit and without a missed block. An `empty` one has
+lost all: its index has to name the pods, which announce their blocks again, and
+from then on nothing may be missed. What is missed until then is counted apart.
+All that the index holds is checked at the end, too.
 
 Every answer of the index is checked, for every pod. With --writers, lookups may
 be behind the pods; then all that the index holds is checked at the end.
@@ -234,6 +254,12 @@ impl ReplayArgs {
         self.limit.map(NonZeroU64::get)
     }
 
+    /// The restart that was asked for.
+    pub(crate) fn restart(&self) -> Option<Restart> {
+        let after_requests = self.restart_after.map_or(RESTART_AFTER_DEFAULT, NonZeroU64::get);
+        self.restart_server.map(|server| Restart { server, after_requests })
+    }
+
     pub(crate) fn writers(&self) -> Option<std::num::NonZeroUsize> {
         self.writers.map(Into::into)
     }
@@ -245,6 +271,18 @@ impl ReplayArgs {
         &self,
         environment: impl FnOnce() -> Result<Option<ServerConfig>, ConfigError>,
     ) -> Result<(StoreChoice, Option<String>), String> {
+        if let Some(server) = self.restart_server {
+            if self.store != "auto" {
+                return Err("--restart-server restarts a server that the replay starts itself, and no other: \
+                            leave out --store"
+                    .to_owned());
+            }
+            let is_persistent = server == Restarted::Persistent;
+            return Ok((
+                StoreChoice::Private(PrivateServer { flavour: None, is_persistent }),
+                None,
+            ));
+        }
         match self.store.as_str() {
             "memory" => Ok((StoreChoice::Memory, None)),
             "auto" => match environment().map_err(|error| with_causes(&error))? {
@@ -332,7 +370,7 @@ mod tests {
         let args = parse(&[]).unwrap();
         assert_eq!((args.pods(), args.route, args.prefill_rate), (8, Route::Index, 8000.0));
         assert_eq!(args.capacity, "20000".parse().unwrap());
-        assert_eq!((args.limit(), args.writers()), (None, None));
+        assert_eq!((args.limit(), args.writers(), args.restart()), (None, None, None));
         assert!(!args.allow_non_empty && !args.json);
         assert!(matches!(args.store(|| Ok(None)), Ok((StoreChoice::Auto, None))));
         assert!(matches!(args.source(), Source::Generator(_)));
@@ -426,6 +464,29 @@ mod tests {
         let url = ["--store", "redis://other:1"];
         assert_eq!(address(&url, Some("example:7000")), named("other:1"));
         assert_eq!(address(&["--store", "unix:///run/x.sock"], None), named("/run/x.sock"));
+    }
+
+    #[test]
+    fn only_a_private_server_is_restarted() {
+        let environment = || Ok(Some(ServerConfig::valkey("example:7000")));
+        for (name, server) in [("persistent", Restarted::Persistent), ("empty", Restarted::Empty)] {
+            let args = parse(&["--restart-server", name, "--restart-after", "7"]).unwrap();
+            assert_eq!(args.restart(), Some(Restart { server, after_requests: 7 }));
+            let (choice, note) = args.store(environment).unwrap();
+            let StoreChoice::Private(private) = choice else { panic!("{choice:?}") };
+            assert_eq!(private.is_persistent, server == Restarted::Persistent);
+            assert_eq!((private.flavour, note), (None, None));
+            let args = parse(&["--restart-server", name]).unwrap();
+            assert_eq!(args.restart(), Some(Restart { server, after_requests: 1000 }));
+            for store in ["memory", "redis://example"] {
+                let args = parse(&["--restart-server", name, "--store", store]).unwrap();
+                let message = args.store(environment).unwrap_err();
+                assert!(message.contains("leave out --store"), "{message}");
+            }
+        }
+        for args in [["--restart-after", "7"], ["--restart-server", "half"]] {
+            assert_eq!(parse(&args).unwrap_err().exit_code(), 2);
+        }
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl Fleet {
         self.numbers.get(entry).copied()
     }
 
+    /// The number of the pod of this name; `None` when it is not one of ours.
+    pub(crate) fn named(&self, pod_identifier: &str) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.pod_identifier == pod_identifier)
+    }
+
     /// For each pod, how many of the first blocks it holds by what the index says.
     pub(crate) fn claimed_prefixes(&self, lookup: &Lookup) -> Vec<usize> {
         let lengths = lookup.prefix_lengths();

@@ -21,7 +21,7 @@
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let mut store = Store::memory(FleetSize { pods: 4, capacity: Capacity::Unlimited }, 0);
-//! let options = Options { route: Route::Index, prefill_rate: 8000.0, writers: None };
+//! let options = Options { route: Route::Index, prefill_rate: 8000.0, writers: None, restart: None };
 //! let requests = Generator::new(1).take(100).map(Ok);
 //! let stop = CancellationToken::new();
 //! let report = replay::run(&options, requests, &mut store, || (), &stop).await?;
@@ -45,6 +45,7 @@ pub mod oracle;
 pub mod pod;
 pub mod replay;
 pub mod report;
+pub mod restart;
 pub mod route;
 pub mod source;
 pub mod stats;

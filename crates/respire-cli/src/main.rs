@@ -367,8 +367,12 @@ async fn run(
         return Ok(ExitCode::from(signals.exit_code()));
     };
 
-    let options =
-        Options { route: args.route, prefill_rate: args.prefill_rate, writers: args.writers() };
+    let options = Options {
+        route: args.route,
+        prefill_rate: args.prefill_rate,
+        writers: args.writers(),
+        restart: args.restart(),
+    };
     let bar = progress_bar(extent);
     let progress = || match extent {
         Extent::Bytes { read, .. } => bar.set_position(read.count()),

@@ -21,6 +21,12 @@ impl Verdict {
         self.compare_prefix(claimed.into(), real.into());
     }
 
+    /// Adds what another comparison has found.
+    pub fn add(&mut self, other: Self) {
+        self.false_hits += other.false_hits;
+        self.missed_blocks += other.missed_blocks;
+    }
+
     /// Whether the index was right in all that was compared.
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -41,6 +47,8 @@ mod tests {
         verdict.compare_prefix(0, 2);
         assert_eq!(verdict, Verdict { false_hits: 2, missed_blocks: 2 });
         assert!(!verdict.is_clean());
+        verdict.add(Verdict { false_hits: 1, missed_blocks: 5 });
+        assert_eq!(verdict, Verdict { false_hits: 3, missed_blocks: 7 });
     }
 
     #[test]

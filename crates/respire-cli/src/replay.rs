@@ -4,6 +4,8 @@
 //! compares the answer for every pod with what the pod really holds; the router chooses a pod; the
 //! pod's cache stores the prompt's blocks, and what it stored and dropped is told to the index
 //! before the next request, or by [writers](Options::writers) while the replay goes on.
+//!
+//! Where a [restart](Options::restart) is asked for, the server is killed on the way, and the replay goes on.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -14,12 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dump;
 use crate::fleet::Fleet;
+use crate::oracle::Verdict;
 use crate::report::{Report, Setting, Tally};
+use crate::restart::{Patience, Phase, Restart, Restarted, Restarting};
 use crate::route::{Route, Router};
 use crate::source::ReadAhead;
 use crate::store::{Store, StoreError};
 use crate::trace::{Request, TraceError};
-use crate::writers::{Applier, Writers};
+use crate::writers::{Applier, Told, Writers};
+
+/// How many times named pods announce their blocks again at the end, before what is missing then counts.
+const LAST_ROUNDS: usize = 8;
 
 /// How to simulate. How many pods there are and what they can hold is the [`Store`]'s to say,
 /// because it is sized for them.
@@ -33,6 +40,10 @@ pub struct Options {
     /// the oracle judges every lookup; else lookups may lag behind, and the oracle compares what
     /// the index holds with what the pods hold at the end.
     pub writers: Option<NonZeroUsize>,
+    /// Whether the store's server is killed and started again on the way. The oracle then compares at the end, too. It
+    /// needs a store that was opened with [`StoreChoice::Private`](crate::store::StoreChoice::Private), with a log if the
+    /// server is to be persistent.
+    pub restart: Option<Restart>,
 }
 
 /// Why a replay did not come to its end.
@@ -64,6 +75,12 @@ pub enum ReplayError {
     /// No thread to read on.
     #[error("the trace's reader cannot be started")]
     Reader(#[source] io::Error),
+    /// The trace was too short for the restart.
+    #[error("the trace ended after {requests} requests, before the server was restarted")]
+    NotRestarted {
+        /// How many requests there were.
+        requests: u64,
+    },
     /// It was told to stop.
     #[error("interrupted")]
     Interrupted,
@@ -110,9 +127,11 @@ pub async fn run(
 struct Replay<'a> {
     store: &'a mut Store,
     applier: Applier,
+    patience: Patience,
     fleet: Fleet,
     router: Router,
     tally: Tally,
+    restarting: Option<Restarting>,
     /// Whether each lookup is judged: with concurrent writers it may be behind the pods.
     judges_lookups: bool,
 }
@@ -121,11 +140,17 @@ impl<'a> Replay<'a> {
     fn new(options: &Options, store: &'a mut Store) -> Self {
         let size = store.fleet();
         let tally = Tally { requests_per_pod: vec![0; size.pods], ..Tally::default() };
+        let patience = match options.restart {
+            None => Patience::default(),
+            Some(_) => Patience::with_restart(),
+        };
         Self {
-            applier: Applier::new(store.index().clone(), *store.keys()),
+            applier: Applier::new(store.index().clone(), *store.keys(), patience.clone()),
+            patience,
             fleet: Fleet::new(size.pods, size.capacity, store.keys()),
             router: Router::new(options.route, size.pods, options.prefill_rate),
             tally,
+            restarting: options.restart.map(Restarting::new),
             judges_lookups: options.writers.is_none(),
             store,
         }
@@ -139,12 +164,21 @@ impl<'a> Replay<'a> {
     ) -> Result<(), ReplayError> {
         while let Some(request) = requests.next().await {
             let request = request.map_err(ReplayError::Trace)?;
+            self.restart_if_due()?;
             self.step(&request, writers.as_deref_mut()).await?;
+            self.follow_restart(&request, writers.as_deref_mut()).await?;
             progress();
         }
+        if self.restarting.is_some() {
+            self.await_restart().await?;
+        }
+        let compares = writers.is_some() || self.restarting.is_some();
         if let Some(writers) = writers {
             writers.finish().await.map_err(ReplayError::Index)?;
-            self.tally.verdict = dump::compare(self.store, &self.fleet).await?;
+        }
+        self.finish_restart().await?;
+        if compares {
+            self.tally.verdict.add(dump::compare(self.store, &self.fleet).await?);
         }
         Ok(())
     }
@@ -159,9 +193,7 @@ impl<'a> Replay<'a> {
         let claimed = self.fleet.claimed_prefixes(&lookup);
         let real = self.fleet.real_prefixes(&request.hash_ids);
         if self.judges_lookups {
-            for (claimed, real) in claimed.iter().zip(&real) {
-                self.tally.verdict.compare_prefix(*claimed, *real);
-            }
+            self.judge(&claimed, &real);
         }
 
         let pod = self.router.choose(request, &claimed);
@@ -170,12 +202,35 @@ impl<'a> Replay<'a> {
 
         self.tally.count(request, pod, real[pod], ttft_s, &event);
         self.store.note_written(pod, &event.stored);
+        self.tell(pod, Told::Event(event), writers).await
+    }
+
+    fn judge(&mut self, claimed: &[usize], real: &[usize]) {
+        let mut verdict = Verdict::default();
+        for (claimed, real) in claimed.iter().zip(real) {
+            verdict.compare_prefix(*claimed, *real);
+        }
+        if let Some(restarting) = &mut self.restarting
+            && restarting.excuses_misses()
+        {
+            restarting.missed_before_resync += std::mem::take(&mut verdict.missed_blocks);
+        }
+        self.tally.verdict.add(verdict);
+    }
+
+    /// Tells the index of a pod, at once or behind what was told before.
+    async fn tell(
+        &self,
+        pod: usize,
+        told: Told,
+        writers: Option<&mut Writers>,
+    ) -> Result<(), ReplayError> {
         let entry = self.fleet.entry(pod);
-        let applied = match writers {
-            None => self.applier.apply(entry, &event).await,
-            Some(writers) => writers.send(pod, entry, event).await,
+        let outcome = match writers {
+            None => self.applier.tell(entry, &told).await,
+            Some(writers) => writers.send(pod, entry, told).await,
         };
-        applied.map_err(ReplayError::Index)
+        outcome.map_err(ReplayError::Index)
     }
 
     async fn lookup(&mut self, request: &Request) -> Result<Lookup, ReplayError> {
@@ -183,13 +238,126 @@ impl<'a> Replay<'a> {
         let request_keys: Vec<BlockHash> =
             request.hash_ids.iter().map(|id| keys.request_key(*id)).collect();
         let began = Instant::now();
-        let lookup = self.store.index().lookup(&request_keys, &PodSet::all()).await;
-        let lookup = lookup.map_err(ReplayError::Index)?;
+        let lookup = self.ask(&request_keys).await?;
         self.tally.lookups.push(began.elapsed());
         if !lookup.is_complete() {
             let (asked, found) = (request_keys.len(), lookup.len());
             return Err(ReplayError::Incomplete { asked, found });
         }
         Ok(lookup)
+    }
+
+    /// A lookup, and while the server may be away another one for as long as it fails.
+    async fn ask(&self, request_keys: &[BlockHash]) -> Result<Lookup, ReplayError> {
+        let pods = PodSet::all();
+        let lookup = || self.store.index().lookup(request_keys, &pods);
+        self.patience.call(lookup, Lookup::is_complete).await.map_err(ReplayError::Index)
+    }
+}
+
+/// What a restart adds to a replay.
+impl Replay<'_> {
+    /// Has the server killed and started again, while the replay goes on, when it is time for it.
+    fn restart_if_due(&mut self) -> Result<(), ReplayError> {
+        let requests = self.tally.requests();
+        if let Some(restarting) = &mut self.restarting
+            && restarting.is_due(requests)
+        {
+            restarting.phase = Phase::Under(self.store.restart().map_err(ReplayError::Store)?);
+        }
+        Ok(())
+    }
+
+    /// Takes note when the server is there again. From then on, the pods that the index names announce their blocks again.
+    async fn follow_restart(
+        &mut self,
+        request: &Request,
+        writers: Option<&mut Writers>,
+    ) -> Result<(), ReplayError> {
+        let Some(restarting) = &mut self.restarting else { return Ok(()) };
+        if let Phase::Under(task) = &restarting.phase {
+            if !task.is_finished() {
+                return Ok(());
+            }
+            self.await_restart().await?;
+            self.ask_anything(request.hash_ids[0]).await?;
+        }
+        self.heed_resyncs(writers).await.map(drop)
+    }
+
+    /// Waits until the server is there again.
+    async fn await_restart(&mut self) -> Result<(), ReplayError> {
+        let requests = self.tally.requests();
+        match self.restarting.as_mut().map(|restarting| &mut restarting.phase) {
+            Some(Phase::Before) if requests == 0 => Err(ReplayError::NoRequests),
+            Some(Phase::Before) => Err(ReplayError::NotRestarted { requests }),
+            Some(phase @ Phase::Under(_)) => {
+                let Phase::Under(task) = phase else { return Ok(()) };
+                let down = match task.await {
+                    Ok(restarted) => restarted.map_err(StoreError::Private),
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                };
+                *phase = Phase::Over(down.map_err(ReplayError::Store)?);
+                Ok(())
+            }
+            Some(Phase::Over(_)) | None => Ok(()),
+        }
+    }
+
+    /// Any call will do for an index to notice that its server is another one.
+    async fn ask_anything(&self, id: u64) -> Result<(), ReplayError> {
+        self.ask(&[self.store.keys().request_key(id)]).await.map(drop)
+    }
+
+    /// Has the pods that the index names announce all their blocks again, behind what was told of them before. Whether
+    /// there was any.
+    async fn heed_resyncs(
+        &mut self,
+        mut writers: Option<&mut Writers>,
+    ) -> Result<bool, ReplayError> {
+        if !self.restarting.as_ref().is_some_and(Restarting::heeds_resyncs) {
+            return Ok(false);
+        }
+        let named = self.named().await?;
+        for &pod in &named {
+            let blocks: Vec<u64> = self.fleet.pods()[pod].blocks().collect();
+            if let Some(restarting) = &mut self.restarting {
+                restarting.announced_again += blocks.len() as u64;
+            }
+            self.tell(pod, Told::Again(blocks), writers.as_deref_mut()).await?;
+        }
+        Ok(!named.is_empty())
+    }
+
+    /// The numbers of the pods that the index names.
+    async fn named(&mut self) -> Result<Vec<usize>, ReplayError> {
+        let ask = || self.store.resyncs();
+        let resyncs = self.patience.call(ask, |_| true).await.map_err(ReplayError::Index)?;
+        let named = resyncs.iter().filter_map(|resync| self.fleet.named(&resync.pod_identifier));
+        let named: Vec<usize> = named.collect();
+        if let Some(restarting) = &mut self.restarting {
+            restarting.resyncs += named.len() as u64;
+        }
+        Ok(named)
+    }
+
+    /// Announces what was found missing last, and sums up.
+    async fn finish_restart(&mut self) -> Result<(), ReplayError> {
+        let Some(restarting) = &self.restarting else { return Ok(()) };
+        let id = self.store.written().blocks().next();
+        if restarting.plan.server == Restarted::Persistent {
+            // It must be right without: who was named is only counted.
+            self.named().await?;
+        } else if let Some(id) = id {
+            for _ in 0..LAST_ROUNDS {
+                self.ask_anything(id).await?;
+                if !self.heed_resyncs(None).await? {
+                    break;
+                }
+            }
+        }
+        let restarting = self.restarting.as_ref();
+        self.tally.restart = restarting.and_then(|restarting| restarting.report(&self.patience));
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use crate::fleet::FleetSize;
 use crate::oracle::Verdict;
 use crate::pod::CacheEvent;
 use crate::replay::Options;
+use crate::restart::RestartReport;
 use crate::route::Route;
 use crate::stats::{mean, nearest_rank};
 use crate::trace::Request;
@@ -43,6 +44,9 @@ pub struct Report {
     pub false_hits: u64,
     /// The oracle: what pods held and the index did not know, in blocks.
     pub missed_blocks: u64,
+    /// What became of the server where one was restarted; left out where none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartReport>,
     /// What was simulated. It stands in the table alone: who reads the JSON has given it.
     #[serde(skip)]
     pub setting: Setting,
@@ -101,9 +105,15 @@ pub(crate) struct Tally {
     pub(crate) lookups: Vec<Duration>,
     pub(crate) requests_per_pod: Vec<u64>,
     pub(crate) verdict: Verdict,
+    pub(crate) restart: Option<RestartReport>,
 }
 
 impl Tally {
+    /// Requests replayed so far.
+    pub(crate) fn requests(&self) -> u64 {
+        self.ttft_s.len() as u64
+    }
+
     /// Counts a request that was sent to `pod`, which held its first `prefix_blocks` blocks.
     pub(crate) fn count(
         &mut self,
@@ -151,6 +161,7 @@ impl Tally {
             route: setting.options.route,
             false_hits: self.verdict.false_hits,
             missed_blocks: self.verdict.missed_blocks,
+            restart: self.restart,
             setting,
         })
     }
@@ -169,7 +180,7 @@ impl Report {
         serde_json::to_string(self).expect("a report is text and numbers under fixed names")
     }
 
-    fn rows(&self) -> [(&'static str, String); 19] {
+    fn rows(&self) -> Vec<(&'static str, String)> {
         let ttft = &self.ttft_s;
         let lookup = &self.lookup_us;
         let RequestsPerPod { min, max } = self.requests_per_pod;
@@ -178,7 +189,7 @@ impl Report {
             None => "none: every lookup checked".to_owned(),
             Some(n) => format!("{n}: checked at the end"),
         };
-        [
+        let mut rows = vec![
             ("store", self.store.clone()),
             ("route", self.route.name().to_owned()),
             ("pods", fleet.pods.to_string()),
@@ -198,7 +209,11 @@ impl Report {
             ("lookup, p99 / p99.9", format!("{:.1} / {:.1} µs", lookup.p99, lookup.p999)),
             ("false hits", self.false_hits.to_string()),
             ("missed blocks", self.missed_blocks.to_string()),
-        ]
+        ];
+        if let Some(restart) = &self.restart {
+            rows.extend(restart_rows(restart));
+        }
+        rows
     }
 }
 
@@ -206,12 +221,27 @@ impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY);
-        table.add_rows(self.rows().map(|(name, value)| [name.to_owned(), value]));
+        table.add_rows(self.rows().into_iter().map(|(name, value)| [name.to_owned(), value]));
         if let Some(values) = table.column_mut(1) {
             values.set_cell_alignment(CellAlignment::Right);
         }
         table.fmt(f)
     }
+}
+
+fn restart_rows(restart: &RestartReport) -> [(&'static str, String); 6] {
+    let RestartReport { server, after_requests, .. } = restart;
+    [
+        (
+            "server killed and restarted",
+            format!("{}, after {after_requests} requests", server.name()),
+        ),
+        ("server down (measured)", format!("{:.0} ms", restart.down_ms)),
+        ("calls made again", restart.repeated_calls.to_string()),
+        ("pods named by the index", restart.resyncs.to_string()),
+        ("blocks announced again", restart.announced_again.to_string()),
+        ("missed before they were", restart.missed_before_resync.to_string()),
+    ]
 }
 
 // Serde hands every field over by reference.

@@ -1,12 +1,15 @@
 //! Which index a replay runs against, and how it is left behind.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use respire::{Address, Client, Command, Config, Pipeline};
 use respire_kvblock::{
-    BitmapIndex, BitmapOptions, InMemoryConfig, InMemoryIndex, Index, ServerIndex,
+    BitmapIndex, BitmapOptions, InMemoryConfig, InMemoryIndex, Index, IndexError, Resync,
+    ServerIndex,
 };
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::causes::with_causes;
@@ -30,9 +33,23 @@ pub enum StoreChoice {
     Auto,
     /// An index in this process.
     Memory,
+    /// A private server that can be [restarted](crate::replay::Options::restart).
+    Private(PrivateServer),
     /// The server of these settings.
     Server(Box<Config>),
 }
+
+/// Which private server to start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PrivateServer {
+    /// Its kind; `None` for the first that can be started.
+    pub flavour: Option<Flavour>,
+    /// Whether it keeps everything over a restart: it writes each change to its log before it answers.
+    pub is_persistent: bool,
+}
+
+/// What a server is started with that loses nothing when it is killed.
+const PERSISTENT: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 /// How an index on a server is kept there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -50,13 +67,23 @@ pub struct Store {
     notes: Vec<String>,
     keys: Keys,
     index: Arc<dyn Index>,
+    /// The index itself where it can tell what was lost.
+    watched: Watched,
     client: Option<Client>,
     layout: Layout,
     tag: u64,
-    private: Option<LocalServer>,
+    /// Empty while it is being closed.
+    private: Option<Arc<Mutex<Option<LocalServer>>>>,
     fleet: FleetSize,
     /// Every block that the index was ever told of, with its pods.
     written: Written,
+}
+
+/// An index that names the pods of which it has lost something.
+enum Watched {
+    Nothing,
+    Server(Arc<ServerIndex>),
+    Bitmaps(Arc<BitmapIndex>),
 }
 
 impl Store {
@@ -102,6 +129,7 @@ impl Store {
         let store = match choice {
             StoreChoice::Auto => Self::private(layout, fleet, tag, stop).await?,
             StoreChoice::Memory => Self::memory(fleet, tag),
+            StoreChoice::Private(which) => Self::started(layout, *which, fleet, tag, stop).await?,
             StoreChoice::Server(config) => {
                 Self::server(layout, config, fleet, allow_non_empty, tag).await?
             }
@@ -126,19 +154,44 @@ impl Store {
         tag: u64,
         stop: &CancellationToken,
     ) -> Result<Self, StoreError> {
-        let mut notes = Vec::new();
-        let mut reason = "there is no server to start";
+        match Self::started(layout, PrivateServer::default(), fleet, tag, stop).await {
+            Err(StoreError::NotStarted { mut notes, is_installed }) => {
+                let reason = if is_installed {
+                    "no server could be started"
+                } else {
+                    "there is no server to start"
+                };
+                notes.push(format!("{reason}, so the index is in memory"));
+                Ok(Self { notes, ..Self::memory(fleet, tag) })
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// A server of our own.
+    async fn started(
+        layout: Layout,
+        which: PrivateServer,
+        fleet: FleetSize,
+        tag: u64,
+        stop: &CancellationToken,
+    ) -> Result<Self, StoreError> {
+        let (mut notes, mut is_installed) = (Vec::new(), false);
         for flavour in Flavour::ALL {
-            let builder = LocalServer::builder(flavour).stop_when(stop.clone());
+            if which.flavour.is_some_and(|wanted| wanted != flavour) {
+                continue;
+            }
+            let mut builder = LocalServer::builder(flavour).stop_when(stop.clone());
+            if which.is_persistent {
+                builder = builder.args(PERSISTENT);
+            }
             let server = match tokio::task::spawn_blocking(|| builder.start()).await {
                 Ok(Ok(server)) => server,
                 Ok(Err(error @ LocalServerError::Stopped { .. })) => {
                     return Err(StoreError::Private(error));
                 }
                 Ok(Err(error)) => {
-                    if !error.is_not_found() {
-                        reason = "no server could be started";
-                    }
+                    is_installed |= !error.is_not_found();
                     notes.push(with_causes(&error));
                     continue;
                 }
@@ -146,13 +199,14 @@ impl Store {
             };
             let config = Config::new(Address::Unix(server.socket_path().to_owned()));
             let client = Client::with_config(config).await.map_err(StoreError::Server)?;
-            let mut store = Self::over(layout, flavour.program().to_owned(), client, fleet, tag);
+            let mut store =
+                Self::over(layout, flavour.program().to_owned(), client, fleet, tag, true);
             notes.push(format!("started a private {}", flavour.program()));
-            (store.private, store.notes) = (Some(server), notes);
+            store.notes = notes;
+            store.private = Some(Arc::new(Mutex::new(Some(server))));
             return Ok(store);
         }
-        notes.push(format!("{reason}, so the index is in memory"));
-        Ok(Self { notes, ..Self::memory(fleet, tag) })
+        Err(StoreError::NotStarted { notes, is_installed })
     }
 
     async fn server(
@@ -168,16 +222,32 @@ impl Store {
         if held > 0 && !allow_non_empty {
             return Err(StoreError::NotEmpty { name, held });
         }
-        Ok(Self::over(layout, name, client, fleet, tag))
+        Ok(Self::over(layout, name, client, fleet, tag, false))
     }
 
-    fn over(layout: Layout, name: String, client: Client, fleet: FleetSize, tag: u64) -> Self {
-        let index: Arc<dyn Index> = match layout {
-            Layout::LlmD => Arc::new(ServerIndex::new(client.clone())),
-            Layout::Bitmap => Arc::new(bitmaps(&client, tag)),
+    /// An index on a server. On one of our own it may be restarted, and leaves one more key for that.
+    fn over(
+        layout: Layout,
+        name: String,
+        client: Client,
+        fleet: FleetSize,
+        tag: u64,
+        is_ours: bool,
+    ) -> Self {
+        let (index, watched): (Arc<dyn Index>, _) = match layout {
+            Layout::LlmD => {
+                let index = ServerIndex::new(client.clone());
+                let index = Arc::new(if is_ours { index.with_loss_detection() } else { index });
+                (index.clone(), Watched::Server(index))
+            }
+            Layout::Bitmap => {
+                let index = Arc::new(bitmaps(&client, tag));
+                (index.clone(), Watched::Bitmaps(index))
+            }
         };
         let mut store = Self::new(name, index, fleet, tag);
         (store.client, store.layout, store.tag) = (Some(client), layout, tag);
+        store.watched = watched;
         store
     }
 
@@ -187,6 +257,7 @@ impl Store {
             notes: Vec::new(),
             keys: Keys::new(tag),
             index,
+            watched: Watched::Nothing,
             client: None,
             layout: Layout::LlmD,
             tag: 0,
@@ -262,6 +333,27 @@ impl Store {
         }
     }
 
+    /// Kills the server, which has to be a private one, and starts it again, on a thread of its own. How long it was down.
+    pub(crate) fn restart(&self) -> Result<RestartTask, StoreError> {
+        let server = Arc::clone(self.private.as_ref().ok_or(StoreError::NotPrivate)?);
+        Ok(tokio::task::spawn_blocking(move || {
+            let began = Instant::now();
+            let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
+            // It is closed while the replay ends, and needs no restart then.
+            let restarted = server.as_mut().map_or(Ok(()), LocalServer::restart);
+            restarted.map(|()| began.elapsed())
+        }))
+    }
+
+    /// The pods of which the index has lost something since the last call.
+    pub(crate) async fn resyncs(&self) -> Result<Vec<Resync>, IndexError> {
+        match &self.watched {
+            Watched::Nothing => Ok(Vec::new()),
+            Watched::Server(index) => index.resyncs().await,
+            Watched::Bitmaps(index) => Ok(index.resyncs()),
+        }
+    }
+
     pub(crate) fn written(&self) -> &Written {
         &self.written
     }
@@ -280,7 +372,11 @@ impl Store {
     /// The server cannot be reached or refuses; what was written may be left in part.
     pub async fn close(mut self) -> Result<(), StoreError> {
         if let Some(server) = self.private.take() {
-            let stop = tokio::task::spawn_blocking(|| server.stop());
+            // A restart that is under way is given up with the replay, and holds the lock until then.
+            let stop = tokio::task::spawn_blocking(move || {
+                let server = server.lock().unwrap_or_else(PoisonError::into_inner).take();
+                server.map_or(Ok(()), LocalServer::stop)
+            });
             return match stop.await {
                 Ok(result) => result.map_err(StoreError::Private),
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
@@ -316,6 +412,9 @@ impl Store {
         remove(client, pipeline).await
     }
 }
+
+/// A restart under way.
+type RestartTask = JoinHandle<Result<Duration, LocalServerError>>;
 
 /// What the names of a replay's bitmaps begin with: no other index has the same.
 fn bitmap_prefix(tag: u64) -> String {
@@ -381,6 +480,17 @@ pub enum StoreError {
         /// How many keys there are.
         held: u64,
     },
+    /// No private server can be started.
+    #[error("no private server can be started: {}", notes.join("; "))]
+    NotStarted {
+        /// What happened, a server each.
+        notes: Vec<String>,
+        /// Whether there is one on PATH at all.
+        is_installed: bool,
+    },
+    /// Somebody else's server cannot be restarted.
+    #[error("the index is on no server that was started for it, and so is not restarted")]
+    NotPrivate,
     /// There is no server for the layout.
     #[error("the layout is one of servers, and there is none")]
     NoServer,

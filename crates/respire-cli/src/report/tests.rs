@@ -1,10 +1,14 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::restart::Restarted;
 
 fn setting(route: Route) -> Setting {
     let fleet = FleetSize { pods: 3, capacity: "70".parse().unwrap() };
-    Setting { fleet, options: Options { route, prefill_rate: 8000.5, writers: None } }
+    Setting {
+        fleet,
+        options: Options { route, prefill_rate: 8000.5, writers: None, restart: None },
+    }
 }
 
 fn tally() -> Tally {
@@ -17,7 +21,42 @@ fn tally() -> Tally {
         lookups: [3001, 1000, 2000].map(Duration::from_nanos).to_vec(),
         requests_per_pod: vec![2, 0, 1],
         verdict: Verdict { false_hits: 4, missed_blocks: 9 },
+        restart: None,
     }
+}
+
+fn restart() -> RestartReport {
+    RestartReport {
+        server: Restarted::Empty,
+        after_requests: 2,
+        down_ms: 61.5,
+        repeated_calls: 71,
+        resyncs: 3,
+        announced_again: 400,
+        missed_before_resync: 11,
+    }
+}
+
+#[test]
+fn a_restart_is_reported_where_there_was_one() {
+    let tally = Tally { restart: Some(restart()), ..tally() };
+    let report = tally.report("valkey-server", setting(Route::Index)).unwrap();
+    let value: Value = serde_json::from_str(&report.to_json()).unwrap();
+    let expected = json!({
+        "server": "empty",
+        "after_requests": 2,
+        "down_ms": 61.5,
+        "repeated_calls": 71,
+        "resyncs": 3,
+        "announced_again": 400,
+        "missed_before_resync": 11,
+    });
+    assert_eq!(value["restart"], expected);
+    let table = report.to_string();
+    for text in ["empty, after 2 requests", "62 ms", "71", "400", "11"] {
+        assert!(table.contains(text), "{text} in\n{table}");
+    }
+    assert_eq!(table.lines().count(), 27, "\n{table}");
 }
 
 #[test]

@@ -72,6 +72,11 @@ impl Names {
         self.reverse(&[b"engine:~keys:", &self.prefix, &bucket, field])
     }
 
+    /// The mark by which a loss is noticed; see [`loss`](super::loss).
+    pub(super) fn mark(&self) -> Key {
+        self.reverse(&[b"engine:~mark:", &self.prefix])
+    }
+
     fn reverse(&self, parts: &[&[u8]]) -> Key {
         Key { bytes: parts.iter().flat_map(|part| part.iter().copied()).collect() }
     }
@@ -158,6 +163,8 @@ mod tests {
         assert_eq!(prefixed.reverse_fields("p").as_ref(), b"engine:~fields:a:~p");
         assert_eq!(plain.reverse_keys(0x0f, b"p@gpu").as_ref(), b"engine:~keys:~0f~p@gpu");
         assert_eq!(prefixed.reverse_keys(0xa0, b"p@gpu").as_ref(), b"engine:~keys:a:~a0~p@gpu");
+        assert_eq!(plain.mark().as_ref(), b"engine:~mark:");
+        assert_eq!(prefixed.mark().as_ref(), b"engine:~mark:a:");
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! Hashes are unsigned decimal numbers. Up to v0.8 an engine key was a string with one request key: it is read, and
 //! becomes a sorted set when its engine key is added again.
 //!
-//! Where a reverse index is kept, there are sets beside these, named `engine:~...`: see [`reverse`].
+//! Where a reverse index is kept, there are sets beside these, named `engine:~...`: see [`reverse`]. So is the [mark](loss) by
+//! which a loss is noticed.
 
 use std::{
     borrow::Cow,
@@ -29,6 +30,7 @@ mod evict;
 mod fields;
 mod keys;
 mod lookup;
+mod loss;
 mod mappings;
 mod near;
 mod pace;
@@ -41,8 +43,8 @@ pub use report::{Finding, ServerReport, Severity, check_server};
 
 /// An index on a server, shared with every other process that uses the same database, llm-d's included.
 ///
-/// What it writes is llm-d's layout of v0.9 and later, byte for byte and, unless a [reverse index](ClearBy) is asked for,
-/// nothing else; what it reads goes back to v0.5. It speaks RESP2 and RESP3 and sends nothing that servers do not know since version 4.0, but for an option that it can do without. To
+/// What it writes is llm-d's layout of v0.9 and later, byte for byte and, unless a [reverse index](ClearBy) or a
+/// [mark](Self::with_loss_detection) is asked for, nothing else; what it reads goes back to v0.5. It speaks RESP2 and RESP3 and sends nothing that servers do not know since version 4.0, but for an option that it can do without. To
 /// add it needs permission for transactions, to evict by engine key for scripts.
 ///
 /// An [`add`](Index::add) writes what an engine key maps to and the mapping in one transaction of about 128 blocks: a server
@@ -82,6 +84,7 @@ pub struct ServerIndex {
     fields: fields::FieldTable,
     pace: pace::Pace,
     near: Option<near::NearCache>,
+    loss: Option<loss::LossWatch>,
     wrong_type_keys: AtomicU64,
     incomplete_lookups: AtomicU64,
 }
@@ -139,6 +142,7 @@ impl ServerIndex {
             fields: fields::FieldTable::default(),
             pace: pace::Pace::default(),
             near: None,
+            loss: None,
             wrong_type_keys: AtomicU64::new(0),
             incomplete_lookups: AtomicU64::new(0),
         }
@@ -321,7 +325,12 @@ impl Index for ServerIndex {
         if request_keys.is_empty() || entries.is_empty() {
             return Err(IndexError::invalid_input(IndexError::NOTHING_TO_ADD));
         }
-        self.add_and_map(engine_keys.unwrap_or_default(), request_keys, entries).await
+        self.watch_loss(entries).await?;
+        self.add_and_map(engine_keys.unwrap_or_default(), request_keys, entries).await?;
+        if let Some(loss) = &self.loss {
+            loss.note(entries);
+        }
+        Ok(())
     }
 
     async fn evict(
@@ -356,6 +365,9 @@ impl Index for ServerIndex {
         }
         if self.clear_by != ClearBy::ReverseIndex {
             self.clear_by_scan(pod_identifier).await?;
+        }
+        if let Some(loss) = &self.loss {
+            loss.forget(pod_identifier);
         }
         Ok(())
     }

@@ -1,0 +1,176 @@
+//! Whether the server still has what was kept there.
+//!
+//! Beside llm-d's keys stands a *mark*, a string of random bytes under a name that llm-d's clear passes by. It goes when the
+//! database is flushed, and when a server starts without its data; whoever looks for it then sets another one. So a mark that
+//! is another one than before says that everything was lost in between, and one that has stayed that not everything was.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use respire::{Command, Pipeline};
+
+use super::{ServerIndex, is_wrong_type};
+use crate::{IndexError, PodEntry, Resync, ResyncReason};
+
+const MARK_FAILED: &str = "failed to read the index's mark";
+
+/// The bytes of a mark: no two that are drawn are equal.
+const MARK_BYTES: usize = 16;
+
+/// What one index knows of the mark, and whom a loss concerns.
+#[derive(Default)]
+pub(super) struct LossWatch {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The mark as it was seen last; never another one than when the pods' entries were added without their being named.
+    mark: Option<Vec<u8>>,
+    /// The pods that this index has added entries for and not cleared since.
+    pods: BTreeSet<Arc<str>>,
+}
+
+impl LossWatch {
+    fn is_marked(&self) -> bool {
+        self.state().mark.is_some()
+    }
+
+    /// To be called before an add is sent, so that no entry can be lost before its pod is known, and after it, because a clear
+    /// may have been carried out between the two.
+    pub(super) fn note(&self, entries: &[PodEntry]) {
+        let mut state = self.state();
+        for entry in entries {
+            let pod = entry.pod_identifier.as_str();
+            if !state.pods.contains(pod) {
+                state.pods.insert(pod.into());
+            }
+        }
+    }
+
+    /// The pod has no entries any more.
+    pub(super) fn forget(&self, pod: &str) {
+        self.state().pods.remove(pod);
+    }
+
+    /// Takes the mark that was found, and names the pods if it is another one.
+    ///
+    /// Two calls at once may take their answers in the wrong order. Then pods are named twice, and none is left out.
+    fn take(&self, found: Vec<u8>) -> Vec<Resync> {
+        let mut state = self.state();
+        let before = state.mark.replace(found);
+        if before.is_none() || before == state.mark {
+            return Vec::new();
+        }
+        let lost = |pod: &Arc<str>| Resync::new(&**pod, ResyncReason::IndexLost);
+        state.pods.iter().map(lost).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic leaves nothing half done there: each change is a single one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for LossWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LossWatch").field("is_marked", &self.is_marked()).finish_non_exhaustive()
+    }
+}
+
+impl ServerIndex {
+    /// The same index, which keeps a mark on the server so that [`resyncs`](Self::resyncs) notices when everything there was lost.
+    ///
+    /// The mark is one more key, named `engine:~mark:` and the prefix, and costs one round trip before the first add.
+    #[must_use]
+    pub fn with_loss_detection(mut self) -> Self {
+        self.loss = Some(LossWatch::default());
+        self
+    }
+
+    /// Asks the server whether everything was lost since the last call: it was flushed, or started without its data. The pods that
+    /// this index has added entries for, and that have to announce their blocks again; none when nothing was lost, and none without
+    /// [`with_loss_detection`](Self::with_loss_detection). One round trip, to be made now and then and after errors.
+    ///
+    /// A server that comes back as it was at some earlier time has kept its mark, so that this names nobody, and in llm-d's layout
+    /// blocks that were evicted since are believed to be held again. Keep such a server from saving, or have it write a log with
+    /// `appendfsync always`; or use [`BitmapIndex`](crate::BitmapIndex), which notices.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be asked, or something else stands under the mark's name.
+    ///
+    /// # Cancel safety
+    ///
+    /// When this is dropped, the pods are named by the next call.
+    pub async fn resyncs(&self) -> Result<Vec<Resync>, IndexError> {
+        match &self.loss {
+            None => Ok(Vec::new()),
+            Some(watch) => Ok(watch.take(self.mark().await?)),
+        }
+    }
+
+    /// Makes sure, before anything is added, that there is a mark to go by.
+    pub(super) async fn watch_loss(&self, entries: &[PodEntry]) -> Result<(), IndexError> {
+        let Some(watch) = &self.loss else { return Ok(()) };
+        if !watch.is_marked() {
+            // Nothing is named: before its first mark an index has added nothing.
+            watch.take(self.mark().await?);
+        }
+        watch.note(entries);
+        Ok(())
+    }
+
+    /// The mark on the server, which is a new one if there was none.
+    async fn mark(&self) -> Result<Vec<u8>, IndexError> {
+        let name = self.names.mark();
+        let new: [u8; MARK_BYTES] = rand::random();
+        let mut pipeline = Pipeline::new();
+        pipeline.push(Command::new("SET").arg(name.as_ref()).arg(&new[..]).arg("NX"));
+        pipeline.push(Command::new("GET").arg(name.as_ref()));
+        let replies = self.send(MARK_FAILED, pipeline).await?;
+        for reply in &replies {
+            if is_wrong_type(reply) {
+                return Err(IndexError::foreign_key(name.as_ref()));
+            }
+            super::check(MARK_FAILED, reply)?;
+        }
+        let found = replies[1].parse::<Option<Vec<u8>>>();
+        let found = found.map_err(|error| IndexError::client(MARK_FAILED, error))?;
+        // Deleted by somebody between the two commands, so that it counts as lost all the same.
+        Ok(found.unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(pods: &[&str]) -> Vec<PodEntry> {
+        pods.iter().map(|pod| PodEntry::new(*pod, "gpu")).collect()
+    }
+
+    fn named(resyncs: &[Resync]) -> Vec<&str> {
+        resyncs.iter().map(|resync| resync.pod_identifier.as_str()).collect()
+    }
+
+    #[test]
+    fn a_mark_that_is_another_one_names_whoever_may_have_entries() {
+        let watch = LossWatch::default();
+        assert!(!watch.is_marked());
+        assert!(watch.take(b"first".to_vec()).is_empty());
+        watch.note(&entries(&["a", "b"]));
+        watch.note(&entries(&["c"]));
+        assert!(watch.take(b"first".to_vec()).is_empty());
+        watch.forget("b");
+        let resyncs = watch.take(b"second".to_vec());
+        assert_eq!(named(&resyncs), ["a", "c"]);
+        assert!(resyncs.iter().all(|resync| resync.reason == ResyncReason::IndexLost));
+        assert!(watch.take(b"second".to_vec()).is_empty());
+        // They are announced again, and may be lost again.
+        assert_eq!(named(&watch.take(b"third".to_vec())), ["a", "c"]);
+    }
+}
