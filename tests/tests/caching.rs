@@ -15,21 +15,29 @@ use respire::{
 };
 use respire_cli::local_server::Flavour;
 use respire_tests::peer::{PeerConnection, ScriptedPeer};
-use respire_tests::servers::{in_time, server};
+use respire_tests::servers::{half_the_ways, in_time, server};
+use respire_tests::tls::TlsServer;
 
 /// Without the bound on staleness getting in the way of what a test is about.
 fn patient() -> CacheConfig {
     CacheConfig::new().with_staleness_max(Duration::from_secs(20))
 }
 
-/// Runs a test against each server: with a client, and another of which there is a cache with these settings.
+/// Runs a test over each transport, to one of the servers: with a client, and another of which there is a cache with these
+/// settings.
 async fn on_each<F: AsyncFn(Client, CachedClient, &str)>(config: CacheConfig, test: F) {
     for flavour in Flavour::ALL {
-        let server = server(flavour, &[]);
-        let client = in_time(Client::connect(&server.url())).await.expect("the server is up");
-        let other = in_time(Client::connect(&server.url())).await.expect("the server is up");
-        let cached = in_time(other.cached(config.clone())).await.expect("it announces changes");
-        test(client, cached, &format!("{flavour:?}")).await;
+        let server = TlsServer::start(flavour, &[]);
+        // Nothing is announced in the other protocol.
+        let ways = half_the_ways(flavour, &server).into_iter();
+        for (way, ours) in ways.filter(|(_, config)| config.protocol() == Protocol::Resp3) {
+            let client =
+                in_time(Client::with_config(ours.clone())).await.expect("the server is up");
+            client.execute(Command::new("FLUSHALL")).await.expect("it is a private server");
+            let other = in_time(Client::with_config(ours)).await.expect("the server is up");
+            let cached = in_time(other.cached(config.clone())).await.expect("it announces changes");
+            test(client, cached, &format!("{flavour:?} {way}")).await;
+        }
     }
 }
 

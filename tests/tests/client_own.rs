@@ -9,26 +9,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use respire::{Client, Command, Config, Error, Pipeline, Protocol, SendState, WhenFull};
+use respire::{Client, Command, Config, Error, Pipeline, SendState, WhenFull};
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_tests::peer::ScriptedPeer;
-use respire_tests::servers::{HUNG, in_time};
+use respire_tests::{
+    servers::{HUNG, half_the_ways, in_time},
+    tls::TlsServer,
+};
 
 fn command(words: &[&str]) -> Command {
     Command::new(words[0]).args(&words[1..])
 }
 
-/// Runs a test against each server and protocol.
+/// Runs a test against each server, over each transport, in one protocol or the other.
 async fn everywhere<F: AsyncFn(Client, &str)>(test: F) {
     for flavour in Flavour::ALL {
-        let server = LocalServer::start(flavour)
-            .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()));
-        for protocol in [Protocol::Resp2, Protocol::Resp3] {
-            let config: Config = server.url().parse().expect("the URL is one of ours");
-            let config = config.with_protocol(protocol).with_command_timeout(Some(HUNG));
+        let server = TlsServer::start(flavour, &[]);
+        for (way, config) in half_the_ways(flavour, &server) {
+            let config = config.with_command_timeout(Some(HUNG));
             let client = in_time(Client::with_config(config)).await.expect("the server is up");
             client.execute(Command::new("FLUSHALL")).await.expect("it is a private server");
-            test(client, &format!("{flavour:?} {protocol:?}")).await;
+            test(client, &format!("{flavour:?} {way}")).await;
         }
     }
 }

@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use respire::commands::*;
 use respire_cli::local_server::Flavour;
-use respire_tests::servers::on_each_server;
+use respire_tests::servers::everywhere;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
 async fn keys_are_renamed_copied_and_deleted() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         client.mset([("a", 1), ("b", 2)]).await.unwrap();
         assert!(!client.copy("a", "b", false).await.unwrap());
         assert!(client.copy("a", "b", true).await.unwrap());
@@ -48,7 +48,7 @@ async fn keys_are_renamed_copied_and_deleted() {
 
 #[tokio::test]
 async fn keys_live_for_a_time() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         assert_eq!(client.ttl("k").await.unwrap(), Ttl::Missing);
         assert!(!client.expire("k", HOUR).await.unwrap());
         client.set("k", 1).await.unwrap();
@@ -73,7 +73,7 @@ async fn keys_live_for_a_time() {
 
 #[tokio::test]
 async fn objects_are_looked_into() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         client.set("k", "some text").await.unwrap();
         assert_eq!(client.object_encoding("k").await.unwrap().as_deref(), Some("embstr"));
         assert_eq!(client.object_encoding("none").await.unwrap(), None);
@@ -91,7 +91,7 @@ async fn objects_are_looked_into() {
 
 #[tokio::test]
 async fn elements_are_sorted() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         client.rpush("l", [3, 1, 2]).await.unwrap();
         let sorted: Vec<i64> = client.sort("l", SortOptions::new()).await.unwrap();
         assert_eq!(sorted, [1, 2, 3]);
@@ -108,7 +108,7 @@ async fn elements_are_sorted() {
 
 #[tokio::test]
 async fn hashes_hold_fields() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         assert_eq!(client.hset("h", [("a", 1), ("b", 2)]).await.unwrap(), 2);
         assert_eq!(client.hset("h", HashMap::from([("b", 3), ("c", 4)])).await.unwrap(), 1);
         assert_eq!(client.hget("h", "b").await.unwrap(), Some(3));
@@ -150,7 +150,7 @@ async fn hashes_hold_fields() {
 
 #[tokio::test]
 async fn lists_have_two_ends() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         assert_eq!(client.rpush("l", ["c", "d"]).await.unwrap(), 2);
         assert_eq!(client.lpush("l", ["b", "a"]).await.unwrap(), 4);
         assert_eq!(client.lpushx("none", ["x"]).await.unwrap(), 0);
@@ -189,7 +189,7 @@ async fn lists_have_two_ends() {
 
 #[tokio::test]
 async fn sets_are_compared() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         assert_eq!(client.sadd("a", [1, 2, 3, 3]).await.unwrap(), 3);
         assert_eq!(client.sadd("b", [3, 4]).await.unwrap(), 2);
         assert_eq!(client.scard("a").await.unwrap(), 3);
@@ -227,7 +227,7 @@ fn scored<T>(member: T, score: f64) -> Scored<T> {
 
 #[tokio::test]
 async fn sorted_sets_are_ranged_over() {
-    on_each_server(async |client, flavour| {
+    everywhere(async |client, flavour| {
         assert_eq!(client.zadd("z", [(1.0, "a"), (2.5, "b"), (3.0, "c")]).await.unwrap(), 3);
         assert_eq!(client.zcard("z").await.unwrap(), 3);
         assert_eq!(client.zcount("z", 2.5, ScoreBound::Max).await.unwrap(), 2);
@@ -273,7 +273,7 @@ async fn sorted_sets_are_ranged_over() {
 
 #[tokio::test]
 async fn scores_are_changed_on_conditions() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let options = ZaddOptions::new();
         let add =
             async |options, score| client.zadd_options("z", options, [(score, "m")]).await.unwrap();
@@ -294,7 +294,7 @@ async fn scores_are_changed_on_conditions() {
 
 #[tokio::test]
 async fn sorted_sets_are_combined_and_emptied() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let (a, b) = ([(1.0, "x"), (2.0, "y")], [(10.0, "y"), (20.0, "z")]);
         client.zadd("a", a).await.unwrap();
         client.zadd("b", b).await.unwrap();
@@ -334,7 +334,7 @@ async fn sorted_sets_are_combined_and_emptied() {
 
 #[tokio::test]
 async fn places_are_found() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let (palermo, catania) =
             (GeoPosition::new(13.361389, 38.115556), GeoPosition::new(15.087269, 37.502669));
         assert_eq!(

@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 use futures_util::TryStreamExt;
 use respire::{Client, Config, Pipeline, ScanOptions, Script, commands::*};
 use respire_cli::local_server::{Flavour, LocalServer};
-use respire_tests::servers::on_each_server;
+use respire_tests::servers::everywhere;
 
 const NO_KEYS: [&str; 0] = [];
 
 #[tokio::test]
 async fn scripts_are_run_and_remembered() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let code = "return redis.call('INCRBY', KEYS[1], ARGV[1])";
         assert_eq!(client.eval::<i64>(code, ["n"], [5]).await.unwrap(), 5);
         let reads = "return redis.call('GET', KEYS[1])";
@@ -39,7 +39,7 @@ async fn scripts_are_run_and_remembered() {
 
 #[tokio::test]
 async fn a_script_loads_itself_where_it_is_not_known() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         client.script_flush().await.unwrap();
         let add = Script::new("return redis.call('INCRBY', KEYS[1], ARGV[1])");
         for expected in [2, 4] {
@@ -71,7 +71,7 @@ async fn a_script_loads_itself_where_it_is_not_known() {
 
 #[tokio::test]
 async fn scripts_in_pipelines_are_loaded_before_they_are_called_by_digest() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         client.script_flush().await.unwrap();
         let double = Script::new("return ARGV[1] * 2");
         let mut pipeline = Pipeline::new();
@@ -106,7 +106,7 @@ redis.register_function{function_name='take', callback=function(keys) return red
 
 #[tokio::test]
 async fn functions_are_loaded_called_and_moved() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         assert_eq!(client.function_load(LIBRARY, false).await.unwrap(), "mylib");
         assert!(client.function_load(LIBRARY, false).await.is_err(), "it exists");
         assert_eq!(client.function_load(LIBRARY, true).await.unwrap(), "mylib");
@@ -134,7 +134,7 @@ async fn functions_are_loaded_called_and_moved() {
 
 #[tokio::test]
 async fn scans_go_through_everything_page_by_page() {
-    on_each_server(async |client, flavour| {
+    everywhere(async |client, flavour| {
         let mut pipeline = Pipeline::new();
         for at in 0..1000_u32 {
             pipeline.set(format!("k{at}"), at);
@@ -195,7 +195,7 @@ async fn scans_go_through_everything_page_by_page() {
 
 #[tokio::test]
 async fn a_scan_holds_one_page_loses_nothing_and_goes_on_elsewhere() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         for at in 0..500_u32 {
             client.set(format!("k{at}"), at).await.unwrap();
         }
@@ -224,7 +224,7 @@ async fn a_scan_holds_one_page_loses_nothing_and_goes_on_elsewhere() {
 
 #[tokio::test]
 async fn who_listens_is_told() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let mut listener = client.subscribe(["news"]).await.unwrap();
         assert_eq!(client.publish("news", "hello").await.unwrap(), 1);
         assert_eq!(client.publish("nobody", "hello").await.unwrap(), 0);
@@ -244,7 +244,7 @@ async fn who_listens_is_told() {
 
 #[tokio::test]
 async fn the_server_is_asked_and_set() {
-    on_each_server(async |client, flavour| {
+    everywhere(async |client, flavour| {
         client.ping().await.unwrap();
         assert_eq!(client.echo::<String>("hi").await.unwrap(), "hi");
         let off = client.time().await.unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -299,7 +299,7 @@ async fn a_snapshot_is_begun() {
 
 #[tokio::test]
 async fn what_took_long_is_remembered() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let settings = [("slowlog-log-slower-than", "0"), ("latency-monitor-threshold", "1")];
         client.config_set(settings).await.unwrap();
         client.slowlog_reset().await.unwrap();
@@ -329,7 +329,7 @@ async fn what_took_long_is_remembered() {
 
 #[tokio::test]
 async fn connections_are_listed_paused_and_closed() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let id = client.client_id().await.unwrap();
         let own = client.client_info().await.unwrap();
         assert_eq!((own.id(), own.field("cmd")), (id, Some("client|info")));
@@ -359,7 +359,7 @@ async fn connections_are_listed_paused_and_closed() {
 
 #[tokio::test]
 async fn blocking_commands_wait_and_are_answered() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let brief = Some(Duration::from_millis(10));
         assert_eq!(client.blpop::<String, i64>(["l"], brief).await.unwrap(), None);
         client.rpush("l", [1, 2, 3, 4]).await.unwrap();
@@ -391,7 +391,7 @@ async fn blocking_commands_wait_and_are_answered() {
 
 #[tokio::test]
 async fn a_connection_of_ones_own_and_a_transaction_take_the_same_commands() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let mut own = client.dedicated().await.unwrap();
         own.set("stock", 3).await.unwrap();
         assert_eq!(own.get::<i64>("stock").await.unwrap(), Some(3));
@@ -415,7 +415,7 @@ async fn a_connection_of_ones_own_and_a_transaction_take_the_same_commands() {
 
 #[tokio::test]
 async fn users_are_made_asked_about_and_deleted() {
-    on_each_server(async |client, flavour| {
+    everywhere(async |client, flavour| {
         let rules = ["on", ">secret", "~cache:*", "&news", "+@read", "+set"];
         client.acl_setuser("reader", rules).await.unwrap();
         assert_eq!(client.acl_users().await.unwrap(), ["default", "reader"]);
@@ -446,7 +446,7 @@ async fn users_are_made_asked_about_and_deleted() {
 
 #[tokio::test]
 async fn memory_functions_and_streams_are_told_about_in_detail() {
-    on_each_server(async |client, flavour| {
+    everywhere(async |client, flavour| {
         client.set("k", "v").await.unwrap();
         let memory = client.memory_stats().await.unwrap();
         assert_eq!(memory.keys, 1, "{flavour:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use respire::commands::*;
 use respire_cli::local_server::Flavour;
-use respire_tests::servers::on_each_server;
+use respire_tests::servers::everywhere;
 
 type Fields = Vec<(String, String)>;
 
@@ -29,7 +29,7 @@ async fn fill(client: &respire::Client) {
 
 #[tokio::test]
 async fn entries_are_added_and_ranged_over() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let first =
             client.xadd("s", [("kind", "login"), ("user", "7"), ("user", "8")]).await.unwrap();
         let second = client.xadd("s", [("kind", "logout")]).await.unwrap();
@@ -56,7 +56,7 @@ async fn entries_are_added_and_ranged_over() {
 
 #[tokio::test]
 async fn streams_are_trimmed() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         fill(&client).await;
         assert_eq!(client.xtrim("s", StreamTrim::max_len(4, Trim::Exactly)).await.unwrap(), 1);
         assert_eq!(client.xtrim("s", StreamTrim::min_id(id(3), Trim::Exactly)).await.unwrap(), 1);
@@ -72,7 +72,7 @@ async fn streams_are_trimmed() {
 
 #[tokio::test]
 async fn several_streams_are_read_at_once() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         fill(&client).await;
         client.xadd_options("t", AddOptions::new().id(id(9)), [("x", "y")]).await.unwrap();
         let options = ReadOptions::new().count(2);
@@ -95,7 +95,7 @@ async fn several_streams_are_read_at_once() {
 
 #[tokio::test]
 async fn a_read_waits_for_an_entry_aside_of_the_shared_connection() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let options = ReadOptions::new().block(Some(Duration::from_millis(20)));
         assert!(client.xread::<String, Fields>([("s", "$")], options).await.unwrap().is_empty());
         let options = ReadOptions::new().block(Some(Duration::from_secs(20)));
@@ -113,7 +113,7 @@ async fn a_read_waits_for_an_entry_aside_of_the_shared_connection() {
 
 #[tokio::test]
 async fn groups_share_entries_among_consumers() {
-    on_each_server(async |client, flavour| {
+    everywhere(async |client, flavour| {
         client.xgroup_create("s", "g", "$", true).await.unwrap();
         let again = client.xgroup_create("s", "g", "$", false).await.unwrap_err();
         assert_eq!(again.server_error().unwrap().code(), "BUSYGROUP");
@@ -188,7 +188,7 @@ async fn groups_share_entries_among_consumers() {
 
 #[tokio::test]
 async fn pending_entries_are_claimed() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         client.xgroup_create("s", "g", "0", true).await.unwrap();
         fill(&client).await;
         client

@@ -3,11 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use respire::{Bytes, Pipeline, commands::*};
-use respire_tests::servers::on_each_server;
+use respire_tests::servers::everywhere;
 
 #[tokio::test]
 async fn values_are_set_and_read() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         client.set("k", "hello").await.unwrap();
         assert_eq!(client.get("k").await.unwrap(), Some("hello".to_owned()));
         assert_eq!(client.get::<Bytes>("none").await.unwrap(), None);
@@ -30,7 +30,7 @@ async fn values_are_set_and_read() {
 
 #[tokio::test]
 async fn numbers_are_counted() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         assert_eq!(client.incr("n").await.unwrap(), 1);
         assert_eq!(client.incrby("n", 9).await.unwrap(), 10);
         assert_eq!(client.decr("n").await.unwrap(), 9);
@@ -44,7 +44,7 @@ async fn numbers_are_counted() {
 
 #[tokio::test]
 async fn set_takes_conditions_and_times() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let options = SetOptions::new();
         assert!(!client.set_options("k", 1, options.if_present()).await.unwrap());
         assert!(client.set_options("k", 1, options.if_absent()).await.unwrap());
@@ -81,7 +81,7 @@ async fn set_takes_conditions_and_times() {
 
 #[tokio::test]
 async fn a_common_subsequence_is_found() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         client.mset([("a", "ohmytext"), ("b", "mynewtext")]).await.unwrap();
         assert_eq!(client.lcs::<String>("a", "b").await.unwrap(), "mytext");
         assert_eq!(client.lcs_len("a", "b").await.unwrap(), 6);
@@ -96,7 +96,7 @@ async fn a_common_subsequence_is_found() {
 
 #[tokio::test]
 async fn bits_are_counted_found_and_combined() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         assert!(!client.setbit("k", 7, true).await.unwrap());
         assert!(client.setbit("k", 7, true).await.unwrap());
         assert!(client.getbit("k", 7).await.unwrap() && !client.getbit("k", 1000).await.unwrap());
@@ -124,7 +124,7 @@ async fn bits_are_counted_found_and_combined() {
 
 #[tokio::test]
 async fn integers_of_any_width_are_kept_in_bits() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let (u4, i8) = (BitInteger::unsigned(4), BitInteger::signed(8));
         let operations = Bitfield::new()
             .set(u4, 0, 9)
@@ -148,7 +148,7 @@ async fn integers_of_any_width_are_kept_in_bits() {
 
 #[tokio::test]
 async fn what_is_different_is_counted() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         assert!(client.pfadd("a", ["x", "y"]).await.unwrap());
         assert!(!client.pfadd("a", ["x"]).await.unwrap());
         client.pfadd("b", ["y", "z"]).await.unwrap();
@@ -162,7 +162,7 @@ async fn what_is_different_is_counted() {
 
 #[tokio::test]
 async fn a_pipeline_takes_the_same_commands_and_reads_each_reply_by_its_type() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let mut pipeline = Pipeline::new();
         let set = pipeline.set("n", 5);
         let sum = pipeline.incrby("n", 10);
@@ -187,7 +187,7 @@ async fn a_pipeline_takes_the_same_commands_and_reads_each_reply_by_its_type() {
 
 #[tokio::test]
 async fn large_values_come_back_as_they_went_however_they_are_handed_over() {
-    on_each_server(async |client, _| {
+    everywhere(async |client, _| {
         let value: Vec<u8> = (0..3_000_000_u32).map(|at| (at * 7) as u8).collect();
         let shared = Bytes::from(value.clone());
         client.mset([("a", &value[..]), ("small", b"x")]).await.unwrap();

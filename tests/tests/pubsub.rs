@@ -15,20 +15,24 @@ use respire::{
 };
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_tests::peer::ScriptedPeer;
-use respire_tests::servers::{HUNG, in_time, server};
+use respire_tests::servers::{HUNG, half_the_ways, in_time, server};
+use respire_tests::tls::TlsServer;
 
 async fn client(server: &LocalServer, protocol: Protocol) -> Client {
     let config: Config = server.url().parse().expect("the server's URL is one of ours");
     in_time(Client::with_config(config.with_protocol(protocol))).await.expect("the server is up")
 }
 
-/// Runs a test against each server over each protocol.
+/// Runs a test against each server, over each transport, in one protocol or the other.
 async fn everywhere<F: AsyncFn(Client, &LocalServer, &str)>(test: F) {
     for flavour in Flavour::ALL {
-        for protocol in [Protocol::Resp3, Protocol::Resp2] {
-            let server = server(flavour, &[]);
-            let client = client(&server, protocol).await;
-            test(client, &server, &format!("{flavour:?} {protocol:?}")).await;
+        let count = half_the_ways(flavour, &TlsServer::start(flavour, &[])).len();
+        for at in 0..count {
+            // Each a new one, which knows no channels.
+            let server = TlsServer::start(flavour, &[]);
+            let (way, config) = half_the_ways(flavour, &server).swap_remove(at);
+            let client = in_time(Client::with_config(config)).await.expect("the server is up");
+            test(client, &server, &format!("{flavour:?} {way}")).await;
         }
     }
 }
