@@ -83,7 +83,7 @@ impl<'a> Handshake<'a> {
             _ => false,
         };
         match frame.value().error() {
-            Some(text) if step == Step::Hello && lacks_resp3(text) => {
+            Some(text) if step == Step::Hello && (lacks_resp3(text) || self.hides_hello(text)) => {
                 self.need_no_pushes()?;
                 self.fall_back = true;
             }
@@ -170,6 +170,12 @@ impl<'a> Handshake<'a> {
         expected.reverse();
         self.expected = expected;
         bytes
+    }
+
+    /// Whether a server's error to `HELLO` may mean that it does not know it. Valkey 9 says of no command that it is unknown to who
+    /// has not logged in, and credentials with `HELLO` log in where it is known.
+    fn hides_hello(&self, text: &[u8]) -> bool {
+        self.config.password().is_some() && text.starts_with(b"NOAUTH")
     }
 
     /// Takes out of a server's error what it may have echoed of the credentials.

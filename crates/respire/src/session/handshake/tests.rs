@@ -69,6 +69,7 @@ fn a_server_without_hello_is_asked_again_in_resp2() {
         "-ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'secret' \r\n",
         "-ERR Unknown command `HELLO`\r\n",
         "-NOPROTO unsupported protocol version\r\n",
+        "-NOAUTH Authentication required.\r\n",
     ] {
         let config =
             config().with_credentials(None, "secret").with_client_name("n").with_database(1);
