@@ -7,8 +7,8 @@ use respire_cli::local_server::{Flavour, LocalServer};
 
 use crate::tls::{TlsServer, client_tls};
 
-/// Beyond this, a future counts as hung. Deadlines in tests are far below; the machine may be busy.
-pub const HUNG: Duration = Duration::from_secs(60);
+/// Beyond this, a future counts as hung. Deadlines in tests are far below; the machine may be busy, and an emulated one at that.
+pub const HUNG: Duration = Duration::from_secs(240);
 
 /// What a future comes to.
 ///
@@ -17,6 +17,44 @@ pub const HUNG: Duration = Duration::from_secs(60);
 /// When it hangs.
 pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(HUNG, future).await.expect("a future that hangs")
+}
+
+/// Whether private servers are reached over RDMA, see `LocalServer`: a suite that runs over several transports then leaves out
+/// the others, which it has been run over elsewhere, on a machine that is not an emulated one.
+pub fn is_over_rdma() -> bool {
+    std::env::var_os("RESPIRE_LOCAL_RDMA").is_some()
+}
+
+/// The servers to test against: both, or the one that has RDMA.
+pub fn flavours() -> impl Iterator<Item = Flavour> {
+    Flavour::ALL.into_iter().filter(|&flavour| flavour == Flavour::Valkey || !is_over_rdma())
+}
+
+/// What the URL of a private server says. Over RDMA nothing is to end by a deadline that no test has set: the machine is an
+/// emulated one.
+///
+/// # Panics
+///
+/// When it is not a URL.
+pub fn config(url: &str) -> Config {
+    let config: Config = url.parse().expect("the server's URL is one of ours");
+    if is_over_rdma() {
+        return config.with_connect_timeout(HUNG).with_command_timeout(Some(HUNG));
+    }
+    config
+}
+
+/// A URL of the server with a place for credentials and a database: that of its port, or over RDMA. Both parts of what may
+/// stand in it are as a URL has them, `user:password@` and `/5?client_name=x`.
+///
+/// # Panics
+///
+/// When the server has no port.
+pub fn network_url(server: &LocalServer, credentials: &str, rest: &str) -> String {
+    let url = if is_over_rdma() { Some(server.url()) } else { server.tcp_url() };
+    let url = url.expect("the server has a port");
+    let (scheme, authority) = url.split_once("://").expect("it is a URL");
+    format!("{scheme}://{credentials}{authority}{rest}")
 }
 
 /// A private server with a Unix socket and a port.
@@ -41,13 +79,12 @@ pub fn server(flavour: Flavour, args: &[&str]) -> LocalServer {
 ///
 /// When the server has no URL of ours.
 pub fn ways(server: &TlsServer) -> Vec<(String, Config)> {
-    let config = |url: String| url.parse::<Config>().expect("the server's URL is one of ours");
-    let transports = if server.url().contains("+rdma:") {
-        vec![("rdma", config(server.url()))]
+    let transports = if is_over_rdma() {
+        vec![("rdma", config(&server.url()))]
     } else {
         let tcp = server.tcp_url().expect("it has a port");
-        let tls = config(server.tls_url()).with_tls(client_tls());
-        vec![("unix", config(server.url())), ("tcp", config(tcp)), ("tls", tls)]
+        let tls = config(&server.tls_url()).with_tls(client_tls());
+        vec![("unix", config(&server.url())), ("tcp", config(&tcp)), ("tls", tls)]
     };
     let protocols = [Protocol::Resp3, Protocol::Resp2];
     let ways = transports.into_iter().flat_map(|(name, config)| {
@@ -59,21 +96,28 @@ pub fn ways(server: &TlsServer) -> Vec<(String, Config)> {
 }
 
 /// Half of the [`ways`] for suites that take long: each transport once a flavour, in the protocol that the other flavour does
-/// not have there.
+/// not have there. Over RDMA, which one flavour has, all.
+///
+/// # Panics
+///
+/// When the server has no URL of ours.
 pub fn half_the_ways(flavour: Flavour, server: &TlsServer) -> Vec<(String, Config)> {
+    if is_over_rdma() {
+        return ways(server);
+    }
     let offset = usize::from(flavour == Flavour::Redis);
     let ways = ways(server).into_iter().enumerate();
     // The protocols alternate within a transport, and from one transport to the next.
     ways.filter(|(at, _)| (at + at / 2 + offset) % 2 == 0).map(|(_, way)| way).collect()
 }
 
-/// Runs a test against an empty server of each flavour, in each of the [`ways`].
+/// Runs a test against an empty server of each of the [`flavours`], in each of the [`ways`].
 ///
 /// # Panics
 ///
 /// When a server cannot be started, and when the test does.
 pub async fn everywhere<F: AsyncFn(Client, Flavour)>(test: F) {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = TlsServer::start(flavour, &[]);
         for (name, config) in ways(&server) {
             // Shown where the test fails.
@@ -91,17 +135,17 @@ async fn empty(client: &Client) {
     client.pipeline(pipeline).await.expect("it is a private server");
 }
 
-/// Runs a test against an empty server of each flavour, in each protocol, over a Unix socket.
+/// Runs a test against an empty server of each of the [`flavours`], in each protocol, over a Unix socket.
 ///
 /// # Panics
 ///
 /// When a server cannot be started, and when the test does.
 pub async fn on_each_server<F: AsyncFn(Client, Flavour)>(test: F) {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = LocalServer::start(flavour)
             .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()));
         for protocol in [Protocol::Resp2, Protocol::Resp3] {
-            let config: Config = server.url().parse().expect("the server's URL is one of ours");
+            let config = config(&server.url());
             let client = Client::with_config(config.with_protocol(protocol))
                 .await
                 .expect("the server is up");

@@ -15,7 +15,7 @@ use respire::{
 };
 use respire_cli::local_server::Flavour;
 use respire_tests::peer::{PeerConnection, ScriptedPeer};
-use respire_tests::servers::{half_the_ways, in_time, server};
+use respire_tests::servers::{flavours, half_the_ways, in_time, server};
 use respire_tests::tls::TlsServer;
 
 /// Without the bound on staleness getting in the way of what a test is about.
@@ -26,7 +26,7 @@ fn patient() -> CacheConfig {
 /// Runs a test over each transport, to one of the servers: with a client, and another of which there is a cache with these
 /// settings.
 async fn on_each<F: AsyncFn(Client, CachedClient, &str)>(config: CacheConfig, test: F) {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = TlsServer::start(flavour, &[]);
         // Nothing is announced in the other protocol.
         let ways = half_the_ways(flavour, &server).into_iter();

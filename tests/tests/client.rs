@@ -11,7 +11,7 @@ use respire_cli::local_server::Flavour;
 use respire_tests::{
     lending::LendingConnector,
     narrow::NarrowConnector,
-    servers::in_time,
+    servers::{config, flavours, in_time, is_over_rdma, network_url},
     tls::{TlsServer, client_tls},
 };
 
@@ -24,19 +24,21 @@ fn server(flavour: Flavour, args: &[&str]) -> TlsServer {
 
 /// The ways to reach a server, by name.
 fn configs(server: &TlsServer) -> Vec<(String, Config)> {
-    let config = |url: String| url.parse::<Config>().expect("the server's URL is one of ours");
     let unix = Config::new(Address::Unix(server.socket_path().to_owned()));
-    let tls = config(server.tls_url()).with_tls(client_tls());
-    let ways = [
-        // Where the environment asks for it, private servers are reached over RDMA; see `LocalServer`.
-        (if server.url().contains("+rdma:") { "rdma" } else { "unix" }, config(server.url())),
-        ("tcp", config(server.tcp_url().expect("it has a port"))),
-        ("tls", tls.clone()),
-        ("lent", unix.clone().with_connector(Arc::new(LendingConnector::new(1 << 20)))),
-        ("lent little", unix.with_connector(Arc::new(LendingConnector::new(4000)))),
-        ("tls lent little", tls.clone().with_connector(Arc::new(LendingConnector::new(4000)))),
-        ("tls narrow", tls.with_connector(Arc::new(NarrowConnector::new(10_000)))),
-    ];
+    let tls = config(&server.tls_url()).with_tls(client_tls());
+    let ways = if is_over_rdma() {
+        vec![("rdma", config(&server.url()))]
+    } else {
+        vec![
+            ("unix", unix.clone()),
+            ("tcp", config(&server.tcp_url().expect("it has a port"))),
+            ("tls", tls.clone()),
+            ("lent", unix.clone().with_connector(Arc::new(LendingConnector::new(1 << 20)))),
+            ("lent little", unix.with_connector(Arc::new(LendingConnector::new(4000)))),
+            ("tls lent little", tls.clone().with_connector(Arc::new(LendingConnector::new(4000)))),
+            ("tls narrow", tls.with_connector(Arc::new(NarrowConnector::new(10_000)))),
+        ]
+    };
     let mut configs = Vec::new();
     for (transport, config) in ways {
         // What lends, or is narrow, does not care what is said.
@@ -52,7 +54,7 @@ fn configs(server: &TlsServer) -> Vec<(String, Config)> {
 
 /// Runs a test against each server in each way.
 async fn everywhere<F: AsyncFn(Client, &str)>(test: F) {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour, &[]);
         for (name, config) in configs(&server) {
             let expected = config.protocol();
@@ -213,9 +215,9 @@ async fn a_large_value_makes_the_round_trip() {
 
 #[tokio::test]
 async fn requests_beyond_the_bounds_take_turns() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour, &[]);
-        let config = server.url().parse::<Config>().unwrap().with_in_flight_max(3, 200);
+        let config = config(&server.url()).with_in_flight_max(3, 200);
         let client = Client::with_config(config).await.unwrap();
         let mut tasks = tokio::task::JoinSet::new();
         for task in 0..100_usize {
@@ -240,7 +242,7 @@ async fn requests_beyond_the_bounds_take_turns() {
 
 #[tokio::test]
 async fn the_handshake_sets_user_name_and_database() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour, &[]);
         let admin = Client::connect(&server.url()).await.unwrap();
         let user =
@@ -248,12 +250,9 @@ async fn the_handshake_sets_user_name_and_database() {
         admin.execute(user).await.unwrap();
         let password = Command::new("CONFIG").arg("SET").arg("requirepass").arg("s3cret pass");
         admin.execute(password).await.unwrap();
-        let tcp = server.tcp_url().unwrap();
-        let authority = tcp.strip_prefix("redis://").or(tcp.strip_prefix("valkey://")).unwrap();
         for protocol in ["2", "3"] {
-            let url = format!(
-                "valkey://app:pw%3A%2F%40%23@{authority}/5?protocol={protocol}&client_name=router-1"
-            );
+            let rest = format!("/5?protocol={protocol}&client_name=router-1");
+            let url = network_url(&server, "app:pw%3A%2F%40%23@", &rest);
             let client = Client::connect(&url).await.unwrap();
             let user: String = client.query(Command::new("ACL").arg("WHOAMI")).await.unwrap();
             assert_eq!(user, "app");
@@ -264,7 +263,8 @@ async fn the_handshake_sets_user_name_and_database() {
                 assert!(info.contains(" lib-name=respire "), "{info}");
             }
 
-            let url = format!("redis://:s3cret%20pass@{authority}?protocol={protocol}");
+            let rest = format!("?protocol={protocol}");
+            let url = network_url(&server, ":s3cret%20pass@", &rest);
             let client = Client::connect(&url).await.unwrap();
             let user: String = client.query(Command::new("ACL").arg("WHOAMI")).await.unwrap();
             assert_eq!(user, "default");
@@ -274,13 +274,12 @@ async fn the_handshake_sets_user_name_and_database() {
 
 #[tokio::test]
 async fn a_refused_handshake_says_why_and_shows_no_credentials() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour, &["--requirepass", "right"]);
-        let tcp = server.tcp_url().unwrap();
-        let (_, authority) = tcp.split_once("://").unwrap();
         for protocol in ["2", "3"] {
             let refused = async |userinfo: &str, database: &str| {
-                let url = format!("redis://{userinfo}{authority}{database}?protocol={protocol}");
+                let rest = format!("{database}?protocol={protocol}");
+                let url = network_url(&server, userinfo, &rest);
                 Client::connect(&url).await.expect_err("the handshake is refused")
             };
             let wrong = refused("hunter2:hunter2@", "").await;
@@ -299,7 +298,8 @@ async fn a_refused_handshake_says_why_and_shows_no_credentials() {
             assert!(range.server_error().unwrap().message().contains("out of range"));
         }
         for protocol in ["2", "3"] {
-            let none = Client::connect(&format!("{tcp}?protocol={protocol}")).await;
+            let url = network_url(&server, "", &format!("?protocol={protocol}"));
+            let none = Client::connect(&url).await;
             let none = none.expect_err("the handshake needs a password");
             assert_eq!(none.server_error().unwrap().code(), "NOAUTH", "RESP{protocol}");
         }
@@ -308,22 +308,20 @@ async fn a_refused_handshake_says_why_and_shows_no_credentials() {
 
 #[tokio::test]
 async fn a_server_without_hello_is_spoken_to_in_resp2() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         for (args, userinfo) in [
             (&["--rename-command", "HELLO", ""][..], ""),
             (&["--rename-command", "HELLO", "", "--requirepass", "hunter2"], ":hunter2@"),
         ] {
             let server = server(flavour, args);
-            let tcp = server.tcp_url().unwrap();
-            let (_, authority) = tcp.split_once("://").unwrap();
-            let url = format!("redis://{userinfo}{authority}/3?client_name=old");
+            let url = network_url(&server, userinfo, "/3?client_name=old");
             let client = Client::connect(&url).await.unwrap();
             assert_eq!(client.protocol(), Some(Protocol::Resp2));
             let info: String = client.query(Command::new("CLIENT").arg("INFO")).await.unwrap();
             assert!(info.contains(" name=old ") && info.contains(" db=3 "), "{info}");
             if !userinfo.is_empty() {
                 // The server quotes the arguments of a command that it does not know.
-                let url = format!("redis://:hunter3@{authority}");
+                let url = network_url(&server, ":hunter3@", "");
                 let error = Client::connect(&url).await.unwrap_err();
                 assert!(!format!("{error:?}").contains("hunter"), "{error:?}");
             }
@@ -333,13 +331,14 @@ async fn a_server_without_hello_is_spoken_to_in_resp2() {
 
 #[tokio::test]
 async fn a_full_server_says_so() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour, &["--maxclients", "1"]);
         let _first = Client::connect(&server.url()).await.expect("it is the only client");
         for (name, config) in configs(&server) {
             let mut said = None;
-            // The system drops what the server says where it closes before it has read what it was sent.
-            for _ in 0..20 {
+            // The system drops what the server says where it closes before it has read what it was sent. Over RDMA there is no way to
+            // say it.
+            for _ in 0..if is_over_rdma() { 1 } else { 20 } {
                 let error = Client::with_config(config.clone()).await.expect_err("it is full");
                 assert!(error.is_connect(), "{name}");
                 said = error.server_error().map(|said| said.message().to_owned());
@@ -347,8 +346,8 @@ async fn a_full_server_says_so() {
                     break;
                 }
             }
-            // A server says it before it has shaken hands over TLS, or not at all, and has no way to over RDMA.
-            if !name.starts_with("tls") && !name.starts_with("rdma") {
+            // A server says it before it has shaken hands over TLS, or not at all.
+            if !name.starts_with("tls") && !is_over_rdma() {
                 assert_eq!(said.as_deref(), Some("max number of clients reached"), "{name}");
             }
         }
@@ -401,16 +400,15 @@ async fn no_pipeline_leaves_a_transaction_open_for_others_to_fall_into() {
 
 #[tokio::test]
 async fn a_user_without_a_password_logs_in_with_an_empty_one() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour, &["--user", "guest", "on", "nopass", "~*", "+@all"]);
-        let tcp = server.tcp_url().unwrap();
-        let (_, authority) = tcp.split_once("://").unwrap();
         for protocol in ["2", "3"] {
-            let url = format!("redis://guest:@{authority}?protocol={protocol}");
+            let rest = format!("?protocol={protocol}");
+            let url = network_url(&server, "guest:@", &rest);
             let client = Client::connect(&url).await.unwrap();
             let user: String = client.query(Command::new("ACL").arg("WHOAMI")).await.unwrap();
             assert_eq!(user, "guest");
-            let url = format!("redis://nobody:@{authority}?protocol={protocol}");
+            let url = network_url(&server, "nobody:@", &rest);
             let error = Client::connect(&url).await.expect_err("there is no such user");
             assert_eq!(error.server_error().unwrap().code(), "WRONGPASS");
         }
@@ -477,7 +475,7 @@ async fn lone_requests_and_bursts_in_turn_get_their_own_replies() {
 
 #[tokio::test]
 async fn a_lone_request_is_ended_by_its_deadline_and_by_the_server() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let mut server = server(flavour, &["--enable-debug-command", "yes"]);
         let client = Client::connect(&server.url()).await.unwrap();
         // What waits behind a busy server, on a machine that may be busy as well.
@@ -515,14 +513,15 @@ async fn debug_shows_nothing_that_was_sent() {
     let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(request.as_mut().poll(cx)));
     assert!(polled.await.is_pending());
     let shown = format!("{client:?}");
-    assert!(!shown.contains("hunter2") && shown.contains("Unix"), "{shown}");
+    let address = if is_over_rdma() { "Tcp" } else { "Unix" };
+    assert!(!shown.contains("hunter2") && shown.contains(address), "{shown}");
     request.await.unwrap();
 }
 
 #[test]
 fn a_client_outlives_its_runtime_and_connects_anew_in_another() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour, &[]);
         let first = runtime();
         let client = first.block_on(Client::connect(&server.url())).unwrap();
@@ -588,7 +587,7 @@ async fn found_again(client: &Client) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_killed_under_load_ends_requests_in_time_and_is_found_again() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let mut server = server(flavour, &[]);
         for (name, config) in configs(&server) {
             let timeout = Duration::from_secs(2);
@@ -623,9 +622,9 @@ async fn a_server_killed_under_load_ends_requests_in_time_and_is_found_again() {
 
 #[tokio::test]
 async fn a_restart_while_idle_costs_no_request() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let mut server = server(flavour, &[]);
-        let client = Client::connect(&server.tcp_url().unwrap()).await.unwrap();
+        let client = Client::connect(&network_url(&server, "", "")).await.unwrap();
         for _ in 0..3 {
             let pong: String = client.query(Command::new("PING")).await.unwrap();
             assert_eq!(pong, "PONG");
@@ -663,7 +662,7 @@ async fn closing_waits_for_what_is_under_way() {
 
 #[tokio::test]
 async fn a_client_that_is_dropped_leaves_no_connection() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour, &[]);
         let watcher = Client::connect(&server.url()).await.unwrap();
         for _ in 0..20 {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::TryStreamExt;
 use respire::{Client, Config, Pipeline, ScanOptions, Script, commands::*};
 use respire_cli::local_server::{Flavour, LocalServer};
-use respire_tests::servers::everywhere;
+use respire_tests::servers::{everywhere, flavours};
 
 const NO_KEYS: [&str; 0] = [];
 
@@ -290,7 +290,7 @@ async fn the_server_is_asked_and_set() {
 
 #[tokio::test]
 async fn a_snapshot_is_begun() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = LocalServer::start(flavour).unwrap();
         let client = Client::connect(&server.url()).await.unwrap();
         assert_eq!(client.bgsave().await.unwrap(), "Background saving started");

@@ -15,17 +15,18 @@ use respire::{
 };
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_tests::peer::ScriptedPeer;
-use respire_tests::servers::{HUNG, half_the_ways, in_time, server};
+use respire_tests::servers::{HUNG, config, flavours, half_the_ways, in_time, server};
 use respire_tests::tls::TlsServer;
 
 async fn client(server: &LocalServer, protocol: Protocol) -> Client {
-    let config: Config = server.url().parse().expect("the server's URL is one of ours");
-    in_time(Client::with_config(config.with_protocol(protocol))).await.expect("the server is up")
+    in_time(Client::with_config(config(&server.url()).with_protocol(protocol)))
+        .await
+        .expect("the server is up")
 }
 
 /// Runs a test against each server, over each transport, in one protocol or the other.
 async fn everywhere<F: AsyncFn(Client, &LocalServer, &str)>(test: F) {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let count = half_the_ways(flavour, &TlsServer::start(flavour, &[])).len();
         for at in 0..count {
             // Each a new one, which knows no channels.
@@ -159,7 +160,7 @@ async fn a_refusal_reaches_the_caller_it_is_for_and_nobody_else() {
         let setuser = Command::new("ACL").arg("SETUSER").arg("reader").arg("on").arg(">pw");
         let setuser = setuser.args(["+@all", "&mine.*", "~*"]);
         in_time(client.execute(setuser)).await.unwrap();
-        let config: Config = server.url().parse().unwrap();
+        let config = config(&server.url());
         let config =
             config.with_credentials(Some("reader"), "pw").with_protocol(client.config().protocol());
         let reader = in_time(Client::with_config(config)).await.unwrap();
@@ -267,7 +268,7 @@ async fn a_connection_that_is_killed_under_load_is_back_and_the_gap_is_told() {
 
 #[tokio::test]
 async fn a_server_that_is_gone_for_a_while_is_waited_for_by_those_who_have_subscribed() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let mut server = server(flavour, &[]);
         let client = client(&server, Protocol::Resp3).await;
         let mut subscription = in_time(client.subscribe(["a"])).await.unwrap();
@@ -299,7 +300,7 @@ async fn a_server_that_is_gone_for_a_while_is_waited_for_by_those_who_have_subsc
 
 #[tokio::test]
 async fn a_sharded_channel_whose_slot_goes_away_is_resumed_when_it_is_back() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let bus = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = LocalServer::builder(flavour)
             .tcp()

@@ -140,7 +140,7 @@ impl LocalServerBuilder {
         self
     }
 
-    /// Starts the server and waits until it answers, 30 seconds at the most.
+    /// Starts the server and waits until it answers, 30 seconds at the most; four times that where it listens for RDMA too.
     ///
     /// # Errors
     ///
@@ -359,7 +359,9 @@ impl LocalServer {
             if self.builder.stop.is_cancelled() {
                 return Err(LocalServerError::Stopped { program: self.program() });
             }
-            if started.elapsed() > START_TIMEOUT {
+            // Where there is RDMA without a card, the machine is mostly an emulated one.
+            let patience = if self.rdma.is_some() { 4 * START_TIMEOUT } else { START_TIMEOUT };
+            if started.elapsed() > patience {
                 let program = self.program();
                 return Err(LocalServerError::Unanswered { program, output: output() });
             }
