@@ -15,7 +15,7 @@ use std::{
 use futures_util::future::try_join_all;
 use respire::{Bytes, Client, Command, Config, Error};
 use respire_cli::local_server::{Flavour, LocalServer};
-use respire_tests::servers::in_time;
+use respire_tests::servers::{HUNG, config, in_time};
 
 /// A server whose URL leads over RDMA.
 fn server(args: &[&str]) -> LocalServer {
@@ -30,7 +30,11 @@ fn server(args: &[&str]) -> LocalServer {
 }
 
 async fn connect(server: &LocalServer) -> Client {
-    Client::connect(&server.url()).await.unwrap()
+    connect_to(&server.url()).await
+}
+
+async fn connect_to(url: &str) -> Client {
+    in_time(Client::with_config(config(url))).await.unwrap()
 }
 
 async fn id(client: &Client) -> u64 {
@@ -89,8 +93,7 @@ async fn a_value_comes_back() {
 #[ignore = "needs an RDMA device: scripts/rdma-test"]
 async fn large_values_go_both_ways() {
     let server = server(&[]);
-    let url = format!("{}?command_timeout=120s", server.url());
-    let client = Client::connect(&url).await.unwrap();
+    let client = connect(&server).await;
     for length in [(1 << 20) - 40, 1 << 20, 3_000_001, 64 << 20] {
         let value = pattern(length);
         let () = client.query(Command::new("SET").arg("k").arg(value.clone())).await.unwrap();
@@ -104,8 +107,7 @@ async fn large_values_go_both_ways() {
 #[ignore = "needs an RDMA device: scripts/rdma-test"]
 async fn little_memory_takes_replies_of_any_length() {
     let server = server(&[]);
-    let url = format!("{}?command_timeout=120s&rx_size=4kb", server.url());
-    let client = Client::connect(&url).await.unwrap();
+    let client = connect_to(&format!("{}?rx_size=4kb", server.url())).await;
     let connection = id(&client).await;
     for length in (0..400).map(|step| step * 37).chain([1 << 20]) {
         let value = pattern(length);
@@ -122,7 +124,7 @@ async fn the_device_that_is_asked_for_is_taken_and_another_is_an_error() {
     let url = |device: &str| format!("{}?rdma_device={device}", server.url());
     let probe = respire_rdma::probe();
     assert!(probe.is_loaded && probe.devices[0].is_active, "{probe:?}");
-    let client = Client::connect(&url(&probe.devices[0].name)).await.unwrap();
+    let client = connect_to(&url(&probe.devices[0].name)).await;
     let _: String = client.query(Command::new("PING")).await.unwrap();
     let error = in_time(Client::connect(&url("none0"))).await.unwrap_err();
     assert!(words(&error).contains("none0"), "{}", words(&error));
@@ -132,8 +134,7 @@ async fn the_device_that_is_asked_for_is_taken_and_another_is_an_error() {
 #[ignore = "needs an RDMA device: scripts/rdma-test"]
 async fn large_values_in_both_directions_at_once_do_not_stall() {
     let server = server(&[]);
-    let url = format!("{}?command_timeout=120s", server.url());
-    let client = Client::connect(&url).await.unwrap();
+    let client = connect(&server).await;
     let value = pattern(5 << 20);
     let connection = id(&client).await;
     let turns = (0..8).map(|_| {
@@ -263,7 +264,7 @@ async fn a_killed_server_ends_what_is_under_way_and_is_found_again() {
     server.restart().unwrap();
     let started = Instant::now();
     while client.query::<String>(Command::new("PING")).await.is_err() {
-        assert!(started.elapsed() < Duration::from_secs(30), "the server is not found again");
+        assert!(started.elapsed() < HUNG, "the server is not found again");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -322,8 +323,46 @@ async fn a_client_that_the_server_kills_connects_again() {
             Ok(found) => break assert_ne!(found, victim),
             Err(error) => assert!(error.is_closed(), "{error:?}"),
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "the server is not found again");
+        assert!(started.elapsed() < HUNG, "the server is not found again");
     }
+}
+
+/// Over TCP the kernel sends what is left after a close.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs an RDMA device: scripts/rdma-test"]
+async fn what_was_sent_and_is_not_waited_for_survives_a_close_while_the_server_sleeps() {
+    const ROUNDS: i64 = 10;
+    let server = server(&[]);
+    let watcher = connect(&server).await;
+    for _ in 0..ROUNDS {
+        let client = connect(&server).await;
+        let sleeper = watcher.clone();
+        let sleeping = tokio::spawn(async move {
+            sleeper.query::<String>(Command::new("DEBUG").arg("SLEEP").arg("0.5")).await
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let sends = client.stats().sends;
+        let request = tokio::spawn({
+            let client = client.clone();
+            async move { client.query::<i64>(Command::new("INCR").arg("k")).await }
+        });
+        in_time(async {
+            while client.stats().sends == sends {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        request.abort();
+        assert!(in_time(request).await.unwrap_err().is_cancelled(), "it was answered");
+        drop(client);
+        in_time(sleeping).await.unwrap().unwrap();
+    }
+    let started = Instant::now();
+    let mut seen = 0;
+    while seen < ROUNDS && started.elapsed() < HUNG {
+        seen = watcher.query(Command::new("GET").arg("k")).await.unwrap();
+    }
+    assert_eq!(seen, ROUNDS);
 }
 
 /// The child has the parent's memory for a moment, and the pages that are registered among it.

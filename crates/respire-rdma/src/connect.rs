@@ -14,9 +14,11 @@ use crate::{
     RdmaConfig, device,
     driver::Link,
     endpoint::{COMMAND_SLOTS, Endpoint, RECEIVE_SLOTS, SEND_PLACES},
+    news::refusal,
+    off_thread::{OffThread, blocking},
     protocol::{Session, Settings, XferMemory},
     sys::Libraries,
-    verbs::{Event, EventChannel, EventKind, Id, watch},
+    verbs::{EventChannel, EventKind, Id, watch},
 };
 
 /// For each of the two look-ups. The reference allows 100 ms, which an idle machine keeps and a busy one does not; the
@@ -50,10 +52,9 @@ impl Dial<'_> {
         libraries: &'static Libraries,
         address: SocketAddr,
     ) -> io::Result<Arc<Link>> {
-        let source = self.config.device().map(|name| device::source_address(name, address));
-        let source = source.transpose()?.flatten();
-        let events = Arc::new(EventChannel::new(libraries)?);
-        let id = Arc::new(Id::new(Arc::clone(&events))?);
+        let device = self.config.device().map(str::to_owned);
+        let Begun { source, events, id } =
+            blocking(move || begin(libraries, device, address)).await?;
         let events = watch(events)?;
         id.resolve_address(source, address, RESOLVED_WITHIN)
             .map_err(|error| leads_nowhere(&error, address))?;
@@ -66,7 +67,12 @@ impl Dial<'_> {
 
         let (receive_bytes, staging_bytes) =
             (self.config.receive_bytes(), self.config.send_bytes());
-        let endpoint = blocking(move || Endpoint::new(id, receive_bytes, staging_bytes)).await?;
+        let id = id.into_inner();
+        let endpoint = blocking(move || {
+            let endpoint = Endpoint::new(id, receive_bytes, staging_bytes)?;
+            Ok(OffThread::new(endpoint))
+        });
+        let endpoint = endpoint.await?;
         let link = Link::new(endpoint, events, |memory| {
             let now = Instant::now();
             let settings = Settings {
@@ -81,7 +87,8 @@ impl Dial<'_> {
             Session::new(settings, now)
         })?;
         let link = Arc::new(link);
-        link.connect()?;
+        let connecting = Arc::clone(&link);
+        blocking(move || connecting.connect()).await?;
         poll_fn(|cx| link.poll_ready(cx)).await?;
         Ok(link)
     }
@@ -103,6 +110,26 @@ impl Dial<'_> {
     }
 }
 
+/// What needs the kernel's files and the card, but neither the network nor the peer.
+struct Begun {
+    /// Where to connect from, if a device was asked for and has an address.
+    source: Option<SocketAddr>,
+    events: Arc<EventChannel>,
+    id: OffThread<Arc<Id>>,
+}
+
+/// The first of a process opens all devices.
+fn begin(
+    libraries: &'static Libraries,
+    device: Option<String>,
+    target: SocketAddr,
+) -> io::Result<Begun> {
+    let source = device.map(|name| device::source_address(&name, target));
+    let events = Arc::new(EventChannel::new(libraries)?);
+    let id = OffThread::new(Arc::new(Id::new(Arc::clone(&events))?));
+    Ok(Begun { source: source.transpose()?.flatten(), events, id })
+}
+
 /// Waits for an event, and takes any other for an error.
 async fn expect(events: &AsyncFd<Arc<EventChannel>>, kind: EventKind) -> io::Result<()> {
     loop {
@@ -115,13 +142,6 @@ async fn expect(events: &AsyncFd<Arc<EventChannel>>, kind: EventKind) -> io::Res
     }
 }
 
-/// Runs what may block for milliseconds where that does no harm.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
-}
-
 /// Without a device that leads there, the system's words are hard to understand.
 fn leads_nowhere(error: &io::Error, address: SocketAddr) -> io::Error {
     io::Error::new(
@@ -129,38 +149,6 @@ fn leads_nowhere(error: &io::Error, address: SocketAddr) -> io::Error {
         format!("{error}: {} has to be reached over a network device with RDMA", address.ip()),
     )
 }
-
-/// What an event says that came in place of the one that was hoped for.
-pub(crate) fn refusal(event: Event) -> io::Error {
-    // What the system calls it, where it is one of its errors.
-    let cause = match event.status {
-        status if status < 0 => io::Error::from_raw_os_error(-status),
-        _ => io::ErrorKind::Other.into(),
-    };
-    let (kind, text) = match event.kind {
-        EventKind::AddressError => (cause.kind(), format!("no RDMA device leads to the address: {cause}")),
-        EventKind::RouteError => (cause.kind(), format!("there is no route to the address over RDMA: {cause}")),
-        EventKind::Rejected if event.status == NO_LISTENER => (
-            io::ErrorKind::ConnectionRefused,
-            "nothing listens for RDMA on that port (a server needs rdma-bind and rdma-port; its TCP port is another thing)".to_owned(),
-        ),
-        EventKind::Rejected => (
-            io::ErrorKind::ConnectionRefused,
-            format!("the connection was rejected, for reason {} of the connection manager", event.status),
-        ),
-        EventKind::Unreachable => (
-            io::ErrorKind::HostUnreachable,
-            "the host does not answer over RDMA".to_owned(),
-        ),
-        EventKind::ConnectError => (cause.kind(), format!("the connection could not be set up: {cause}")),
-        EventKind::DeviceRemoval => (io::ErrorKind::ConnectionAborted, "the RDMA device was removed".to_owned()),
-        other => (io::ErrorKind::ConnectionAborted, format!("the connection manager says {other:?}, with status {}", event.status)),
-    };
-    io::Error::new(kind, text)
-}
-
-/// Nothing listens on that port; "invalid service id" in the words of InfiniBand.
-const NO_LISTENER: i32 = 8;
 
 /// The receive memory, as the peer is told of it.
 pub(crate) fn announced(address: u64, length: usize, key: u32) -> io::Result<XferMemory> {

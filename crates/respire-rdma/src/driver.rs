@@ -5,12 +5,14 @@
 //! both tasks, since each of them keeps one waker only and either task may be the one that has to go on.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
     io::IoSlice,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Wake, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -22,11 +24,17 @@ use tokio::{
 };
 
 use crate::{
-    connect::{announced, refusal},
+    connect::announced,
     endpoint::Endpoint,
+    news::{News, refusal},
+    off_thread::OffThread,
     protocol::{ConnectionEvent, Counts, Receive, Session, XferMemory},
-    verbs::{CompletionChannel, Event, EventChannel, EventKind, Posted, Region, watch},
+    verbs::{CompletionChannel, Event, EventChannel, Posted, Region, watch},
 };
+
+/// How long what was sent may take to reach the server's card after the connection was closed. Where a packet is lost it is sent
+/// again after some milliseconds to a second, as the card has it.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A connection, as its halves share it.
 pub(crate) struct Link {
@@ -66,41 +74,19 @@ struct State {
     /// These look at descriptors of what the endpoint owns, and go before it.
     completions: AsyncFd<Arc<CompletionChannel>>,
     events: AsyncFd<Arc<EventChannel>>,
-    endpoint: Dismantled,
-}
-
-/// An endpoint that is taken apart on a thread where waiting for the card does no harm.
-struct Dismantled(Option<Endpoint>);
-
-impl Dismantled {
-    fn get(&mut self) -> &mut Endpoint {
-        self.0.as_mut().expect("it is taken when it is dropped")
-    }
-}
-
-impl Drop for Dismantled {
-    fn drop(&mut self) {
-        let Some(endpoint) = self.0.take() else { return };
-        // Whether there was anything left to disconnect does not matter.
-        let _ = endpoint.id().disconnect();
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(move || drop(endpoint));
-        }
-    }
+    endpoint: OffThread<Endpoint>,
 }
 
 impl Link {
     /// A connection that is to be established.
     pub(crate) fn new(
-        endpoint: Endpoint,
+        endpoint: OffThread<Endpoint>,
         events: AsyncFd<Arc<EventChannel>>,
         session: impl FnOnce(XferMemory) -> Session,
     ) -> io::Result<Self> {
-        // From here on, whatever goes wrong, it is taken apart where it does no harm.
-        let mut endpoint = Dismantled(Some(endpoint));
-        let memory = endpoint.get().receive_memory();
+        let memory = endpoint.receive_memory();
         let session = session(announced(memory.address(), memory.length(), memory.remote_key())?);
-        let completions = watch(endpoint.get().channel())?;
+        let completions = watch(endpoint.channel())?;
         let wakers = Arc::new(Wakers::default());
         Ok(Self {
             state: Mutex::new(State {
@@ -125,7 +111,7 @@ impl Link {
         if let Some(failure) = state.session.send_failure() {
             return Err(failure.into());
         }
-        state.endpoint.get().id().connect()
+        state.endpoint.id().connect()
     }
 
     /// Waits until the connection is established and the peer has announced its memory.
@@ -149,14 +135,36 @@ impl Link {
 
     /// The two directions.
     pub(crate) fn into_transport(self: Arc<Self>) -> Transport {
-        let memory = Arc::clone(self.state().endpoint.get().receive_memory());
-        Transport::new(RdmaReceive { memory, link: Arc::clone(&self) }, RdmaSend { link: self })
+        let memory = Arc::clone(self.state().endpoint.receive_memory());
+        Transport::new(
+            RdmaReceive { memory, link: Arc::clone(&self) },
+            RdmaSend { link: self, is_closing: false },
+        )
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // What a panic of another task has left is at worst a piece of work that the session counts wrongly, and then the
-        // connection fails.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(|poisoned| {
+            let mut state = poisoned.into_inner();
+            state.session.handle_panic();
+            state
+        })
+    }
+
+    /// Whether the server's card has all that was written, or never will. The sender's task is woken when it may be so.
+    fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        self.wakers.sender.register(cx.waker());
+        state.session.close();
+        state.drive(&mut Context::from_waker(&self.both));
+        if state.session.can_receive() {
+            self.wakers.receiver.wake();
+        }
+        if state.session.is_flushed() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Ends both directions, as there is no half of a connection. Whether there was anything left to end does not matter.
+    fn disconnect(&self) {
+        let _ = self.state().endpoint.id().disconnect();
     }
 }
 
@@ -188,8 +196,9 @@ impl State {
     /// Takes what has happened, and does what follows from it. The tasks behind `cx` are woken when there is more.
     fn drive(&mut self, cx: &mut Context<'_>) {
         let now = Instant::now();
-        if let Err(error) = self.take_events(cx, now).and_then(|()| self.take_completions(cx, now))
-        {
+        let events = self.take_events(cx, now);
+        // Whatever became of the events: what has arrived is handed out before the failure.
+        if let Err(error) = events.and(self.take_completions(cx, now)) {
             self.session.handle_post_failure(error.raw_os_error().unwrap_or(libc::EIO));
         }
         self.keep_time(cx, now);
@@ -206,24 +215,20 @@ impl State {
                 ready.clear_ready();
             }
             let Some(event) = event? else { continue };
-            match event.kind {
-                EventKind::Established => self.session.handle_established(now),
-                EventKind::Disconnected => {
-                    // Puts our queue pair into its error state too: nothing arrives from then on, and what has arrived
-                    // is all there is. Whether there was anything left to disconnect does not matter.
-                    let _ = self.endpoint.get().id().disconnect();
-                    self.session.handle_event(ConnectionEvent::Disconnected);
+            match News::of(event.kind, self.session.is_established()) {
+                News::Established => self.session.handle_established(now),
+                News::Of(what) => {
+                    if what == ConnectionEvent::Disconnected {
+                        // Puts our queue pair into its error state too: nothing arrives from then on, and what has arrived
+                        // is all there is. Whether there was anything left to disconnect does not matter.
+                        let _ = self.endpoint.id().disconnect();
+                    }
+                    self.session.handle_event(what);
                 }
-                EventKind::DeviceRemoval => {
-                    self.session.handle_event(ConnectionEvent::DeviceRemoved);
+                News::Refused => self.refused = Some(event),
+                News::Nothing => {
+                    tracing::debug!(?event, "the connection manager says more than was asked");
                 }
-                EventKind::AddressChange => {
-                    self.session.handle_event(ConnectionEvent::AddressChanged);
-                }
-                EventKind::TimewaitExit => {
-                    self.session.handle_event(ConnectionEvent::TimewaitExit);
-                }
-                _ => self.refused = Some(event),
             }
         }
         Ok(())
@@ -232,7 +237,7 @@ impl State {
     /// Ends with the channel armed, the queue found empty after that, and the tasks waiting for the channel: what completes
     /// from then on wakes them.
     fn take_completions(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<()> {
-        let endpoint = self.endpoint.0.as_ref().expect("it is taken when it is dropped");
+        let endpoint = &*self.endpoint;
         while let Poll::Ready(ready) = self.completions.poll_read_ready(cx) {
             let mut ready = ready?;
             let taken = endpoint.queue().take_event();
@@ -271,7 +276,7 @@ impl State {
     /// Posts receives and commands, as many as are due.
     fn post(&mut self, now: Instant) {
         let Self { session, endpoint, .. } = self;
-        let endpoint = endpoint.get();
+        let endpoint = &mut **endpoint;
         let posted = loop {
             match session.post_receive(|slot| endpoint.post_receive(slot)) {
                 Ok(true) => {}
@@ -309,7 +314,7 @@ impl State {
         let mut taken = 0;
         while taken < total {
             let Self { session, endpoint, .. } = self;
-            let endpoint = endpoint.get();
+            let endpoint = &mut **endpoint;
             let written = session.write(total - taken, now, |write| {
                 endpoint.post_write(write, behind(slices, taken))
             });
@@ -392,6 +397,8 @@ fn lend(memory: &Region, range: std::ops::Range<usize>) -> &[u8] {
 /// The direction away from us.
 struct RdmaSend {
     link: Arc<Link>,
+    /// A close was begun and has not come to its end.
+    is_closing: bool,
 }
 
 impl SendHalf for RdmaSend {
@@ -423,11 +430,34 @@ impl SendHalf for RdmaSend {
         Poll::Ready(sent)
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut state = self.link.state();
-        // There is no half of a connection: the other direction ends too.
-        let _ = state.endpoint.get().id().disconnect();
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_closing = true;
+        if self.link.poll_flushed(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.is_closing = false;
+        self.link.disconnect();
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for RdmaSend {
+    /// Who has asked for a close and does not wait for it, still has what was sent delivered where that is possible.
+    fn drop(&mut self) {
+        if !self.is_closing {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let link = Arc::clone(&self.link);
+        runtime.spawn(async move {
+            let flushed = poll_fn(|cx| link.poll_flushed(cx));
+            if tokio::time::timeout(FLUSHED_WITHIN, flushed).await.is_err() {
+                tracing::debug!(
+                    "a connection over RDMA is let go before all that was sent has arrived"
+                );
+            }
+            link.disconnect();
+        });
     }
 }
 

@@ -25,7 +25,7 @@ const BATCH: usize = 32;
 /// What no status says better: `IBV_WC_GENERAL_ERR`.
 const GENERAL: u32 = 21;
 
-/// See the module.
+/// See the module. Dropping it ends the connection, and takes milliseconds.
 pub(crate) struct Endpoint {
     id: Arc<Id>,
     pair: QueuePair,
@@ -148,6 +148,13 @@ impl Endpoint {
             _ => Outcome::Failed(WorkStatus(GENERAL)),
         };
         session.handle_completion(id, outcome, now);
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        // Whether there was anything left to disconnect does not matter.
+        let _ = self.id.disconnect();
     }
 }
 

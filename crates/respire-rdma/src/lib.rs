@@ -28,6 +28,10 @@ mod device;
 mod driver;
 #[cfg(target_os = "linux")]
 mod endpoint;
+#[cfg(target_os = "linux")]
+mod news;
+#[cfg(target_os = "linux")]
+mod off_thread;
 mod probe;
 #[cfg(target_os = "linux")]
 mod protocol;

@@ -51,6 +51,9 @@ pub(crate) enum Failure {
     /// The card said that something completed which was not under way.
     #[error("the network card completed work that it was not given")]
     StrayCompletion,
+    /// A task of this process has left things in an unknown state.
+    #[error("a task panicked while it used the connection")]
+    Panicked,
     /// The device is gone.
     #[error("the RDMA device was removed")]
     DeviceRemoved,
@@ -88,7 +91,9 @@ impl From<Failure> for io::Error {
             Failure::DeviceRemoved | Failure::AddressChanged | Failure::TimewaitExit => {
                 io::ErrorKind::ConnectionAborted
             }
-            Failure::Work(_) | Failure::Post(_) | Failure::StrayCompletion => io::ErrorKind::Other,
+            Failure::Work(_) | Failure::Post(_) | Failure::StrayCompletion | Failure::Panicked => {
+                io::ErrorKind::Other
+            }
         };
         io::Error::new(kind, failure)
     }

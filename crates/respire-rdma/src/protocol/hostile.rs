@@ -96,6 +96,7 @@ impl Trial<'_> {
             5 | 6 => self.write(),
             7 => self.release(),
             8 => self.receive(),
+            9 if action > 240 => self.session.close(),
             9 => self.session.handle_queue_empty(),
             10 => self.complete_anything(),
             11 => self.complete_send(),
@@ -233,7 +234,7 @@ impl Trial<'_> {
     }
 
     fn check(&self) {
-        assert!(self.session.unproven() <= 514);
+        assert!(self.session.unproven() <= 515);
         if let Some(at) = self.session.next_timeout() {
             assert!(self.session.send_failure().is_none());
             assert!(at <= self.now + Duration::from_secs(20));

@@ -152,6 +152,16 @@ impl Sending {
         !self.signalled.is_empty()
     }
 
+    /// Whether the last pieces of work are such that nobody would be told of their completion.
+    pub(super) fn has_untold(&self) -> bool {
+        self.unsignalled > 0
+    }
+
+    /// Whether all that was posted is known to be done.
+    pub(super) fn is_done(&self) -> bool {
+        self.under_way() == 0
+    }
+
     /// The peer announces its memory. Returns whether it must have consumed all that was written to it before.
     pub(super) fn open_window(&mut self, memory: XferMemory) -> bool {
         let was_filled = self.peer.is_some_and(|peer| peer.length() == self.written);

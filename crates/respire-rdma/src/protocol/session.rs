@@ -93,6 +93,9 @@ pub(crate) struct Counts {
 /// Then wake the reader if [`can_receive`](Self::can_receive) and the writer if [`can_send`](Self::can_send), unless it is they who are
 /// doing this.
 ///
+/// At the end, [`close`](Self::close), and the same again until [`is_flushed`](Self::is_flushed): what was posted and not yet sent
+/// is lost with the queue pair.
+///
 /// What posts takes a closure. Where it fails, nothing has happened, and the same is asked for again by the next call; where
 /// that makes no sense, say [`handle_post_failure`](Self::handle_post_failure).
 #[derive(Debug)]
@@ -113,6 +116,7 @@ pub(crate) struct Session {
     /// When anything was sent, heard or acknowledged last, or a probe was due.
     quiet_since: Instant,
     probe_is_due: bool,
+    is_closing: bool,
     counts: Counts,
 }
 
@@ -142,6 +146,7 @@ impl Session {
             failure: None,
             quiet_since: now,
             probe_is_due: false,
+            is_closing: false,
             counts: Counts::default(),
         }
     }
@@ -157,6 +162,8 @@ impl Session {
             ConnectionEvent::Disconnected => self.is_disconnected = true,
             ConnectionEvent::DeviceRemoved => self.fail(Failure::DeviceRemoved),
             ConnectionEvent::AddressChanged => self.fail(Failure::AddressChanged),
+            // It follows on every end, some time later, and says nothing of one that is known.
+            ConnectionEvent::TimewaitExit if self.is_disconnected => {}
             ConnectionEvent::TimewaitExit => self.fail(Failure::TimewaitExit),
         }
     }
@@ -251,6 +258,12 @@ impl Session {
         self.fail(Failure::Post(errno));
     }
 
+    /// A task has panicked in the middle of something, so that what was posted and what was counted may not be the same: a
+    /// range of the staging memory may be given out while the card reads it.
+    pub(crate) fn handle_panic(&mut self) {
+        self.fail(Failure::Panicked);
+    }
+
     /// When to call [`handle_timeout`](Self::handle_timeout), if nothing is handled before.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         if self.failure.is_some() || self.is_disconnected {
@@ -279,6 +292,22 @@ impl Session {
         }
     }
 
+    /// Whether the connection was there at any time.
+    pub(crate) fn is_established(&self) -> bool {
+        self.is_established
+    }
+
+    /// Nothing more is written. What was is followed by a last message, if it needs one for its completion to be told.
+    pub(crate) fn close(&mut self) {
+        self.is_closing = true;
+    }
+
+    /// Whether the peer's card has everything that was posted, or never will. Becomes true in time only after
+    /// [`close`](Self::close).
+    pub(crate) fn is_flushed(&self) -> bool {
+        !self.may_send() || self.sending.is_done()
+    }
+
     /// Whether the peer has announced memory, so that the connection can be used.
     pub(crate) fn is_ready(&self) -> bool {
         self.may_send() && self.sending.has_peer()
@@ -303,7 +332,7 @@ impl Session {
     }
 
     fn next_write(&self, offered: usize) -> Option<Write> {
-        if !self.may_send() || self.unproven() >= UNPROVEN_MAX {
+        if !self.may_send() || self.is_closing || self.unproven() >= UNPROVEN_MAX {
             return None;
         }
         self.sending.next_write(offered)
@@ -333,7 +362,7 @@ impl Session {
     }
 
     /// Announcements and fences go beyond the bound of what is unproven, since they are what lifts it. There is at most
-    /// one of each that the peer may not have looked at.
+    /// one of each that the peer may not have looked at. So does the one message that comes last.
     fn next_command(&self) -> Option<Command> {
         if !self.may_send() {
             return None;
@@ -344,7 +373,9 @@ impl Session {
         if let Some(select) = self.budget.fence_due(self.sending.posted()) {
             return Some(Command::GetServerFeature { select, features: 0 });
         }
-        (self.probe_is_due && self.unproven() < UNPROVEN_MAX).then_some(Command::Keepalive)
+        let is_last = self.is_closing && self.sending.has_untold();
+        let is_probe = self.probe_is_due && self.unproven() < UNPROVEN_MAX;
+        (is_last || is_probe).then_some(Command::Keepalive)
     }
 
     /// Posts a receive, if one is not posted, with the slot that is given. Returns whether it did.

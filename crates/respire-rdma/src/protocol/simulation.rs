@@ -42,14 +42,16 @@ struct Seen {
     announcements: u64,
     probes: u64,
     cuts_with_data: u64,
+    closes_with_data: u64,
     refused: u64,
 }
 
 impl Seen {
     fn assert_all(&self) {
         assert!(self.unproven_max >= 512, "{self:?}");
-        let Self { fences, windows, announcements, probes, cuts_with_data, refused, .. } = *self;
-        for count in [fences, windows, announcements, probes, cuts_with_data, refused] {
+        let Self { fences, windows, announcements, probes, refused, .. } = *self;
+        let ends = [self.cuts_with_data, self.closes_with_data];
+        for count in [fences, windows, announcements, probes, refused].into_iter().chain(ends) {
             assert!(count >= 10, "{self:?}");
         }
     }
@@ -115,7 +117,14 @@ struct Habits {
     frame_max: usize,
     posting_fails: usize,
     batch_ends: usize,
-    cut: bool,
+    end: End,
+}
+
+/// How a history ends.
+enum End {
+    Finish,
+    Cut,
+    Close,
 }
 
 /// A message of ours. What it carries is in the staging memory or the slot until it is delivered.
@@ -255,7 +264,11 @@ impl World {
                 frame_max: history.size(3 * receive_bytes),
                 posting_fails: rarely(history) + 1,
                 batch_ends: [3, 100][history.below(2)],
-                cut: history.once_in(4),
+                end: match history.below(4) {
+                    0 => End::Cut,
+                    1 => End::Close,
+                    _ => End::Finish,
+                },
             },
             changes: 0,
             steps: 0,
@@ -279,10 +292,10 @@ impl World {
         while self.steps < steps {
             self.step(history);
         }
-        if self.habits.cut {
-            self.cut(history);
-        } else {
-            self.finish(history);
+        match self.habits.end {
+            End::Cut => self.cut(history),
+            End::Close => self.close(history),
+            End::Finish => self.finish(history),
         }
         seen.unproven_max = seen.unproven_max.max(self.seen.unproven_max);
         seen.fences += self.seen.fences;
@@ -290,6 +303,7 @@ impl World {
         seen.announcements += self.seen.announcements;
         seen.probes += self.seen.probes;
         seen.cuts_with_data += self.seen.cuts_with_data;
+        seen.closes_with_data += self.seen.closes_with_data;
         seen.refused += self.seen.refused;
         self.steps
     }
@@ -355,6 +369,32 @@ impl World {
         assert_eq!(self.server.sent, self.server.produced, "the server waits: {:?}", self.session);
         assert_eq!(self.client.delivered, self.server.sent, "replies are lost");
         assert_eq!(self.client.released, self.server.sent, "the reader waits: {:?}", self.session);
+    }
+
+    /// The client closes the connection while the server sleeps, whose card gets all that the transport has taken.
+    fn close(&mut self, history: &mut History) {
+        self.habits.posting_fails = usize::MAX;
+        self.seen.closes_with_data += u64::from(!self.requests.is_empty());
+        self.session.close();
+        loop {
+            let changes = self.changes;
+            self.post(history);
+            while !self.requests.is_empty() {
+                self.deliver_request();
+            }
+            if !self.client.sent.is_empty() || !self.client.received.is_empty() {
+                self.drive(history);
+            }
+            self.steps += 2;
+            if self.changes == changes {
+                break;
+            }
+            assert!(!self.session.is_flushed() || self.client.queue.is_empty(), "too early");
+        }
+        assert!(self.session.is_flushed(), "the close waits for ever: {:?}", self.session);
+        assert!(self.client.queue.is_empty());
+        let landed = self.server.consumed + (self.server.landed - self.server.read) as u64;
+        assert_eq!(landed, self.client.taken, "requests are lost");
     }
 
     /// The connection ends. What has reached our memory has to be handed out, whatever is polled first.
@@ -453,8 +493,8 @@ impl World {
     fn check_posted(&mut self) {
         assert!(self.client.queue.len() <= self.send_places, "the queue that sends is full");
         let unproven = self.session.unproven();
-        // The bound of writes, an announcement and a fence.
-        assert!(unproven <= 514, "{unproven} messages are unproven");
+        // The bound of writes, an announcement, a fence, and what comes last.
+        assert!(unproven <= 515, "{unproven} messages are unproven");
         let not_seen = self.requests.len() + self.server.completions.len();
         assert!(unproven >= not_seen as u64, "{unproven} are unproven, {not_seen} not seen");
         self.seen.unproven_max = self.seen.unproven_max.max(unproven);

@@ -7,7 +7,7 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-use super::{Id, last_error};
+use super::{Id, last_error, note_leak};
 use crate::sys::{IBV_ACCESS_LOCAL_WRITE, IBV_ACCESS_REMOTE_WRITE, ibv_mr, ibv_pd, ibv_sge};
 
 /// What registrations and queue pairs of a device belong together in.
@@ -37,7 +37,8 @@ impl Domain {
 impl Drop for Domain {
     fn drop(&mut self) {
         // SAFETY: registrations and queue pairs hold on to the domain, so none is left.
-        unsafe { (self.id.libraries.verbs.ibv_dealloc_pd)(self.raw) };
+        let result = unsafe { (self.id.libraries.verbs.ibv_dealloc_pd)(self.raw) };
+        note_leak(result, "a protection domain");
     }
 }
 
@@ -183,6 +184,12 @@ impl Region {
     /// nothing can be done about it but to have bounds checked by whoever reads, as the decoder does, which contains no
     /// `unsafe` and copies what it hands on.
     ///
+    /// Bounds are all that this is about. The decoder looks at a frame first and copies it afterwards, so that a peer which
+    /// writes in between can have it take other bytes for what it has looked at: wrong values, and a value of one
+    /// kind in the place of another, within the frame. And by the letter of the language a slice whose bytes change is undefined
+    /// behaviour, whoever changes them. Only a copy made before anything is looked at would do without either, at the price of
+    /// the copy. What has access to this memory is the server that a client gives its data to, and nobody else.
+    ///
     /// # Panics
     ///
     /// When the range is not within the memory.
@@ -197,7 +204,9 @@ impl Drop for Region {
     fn drop(&mut self) {
         // SAFETY: nobody else has the registration. Once the call returns, no card reaches the memory any more: what still
         // names it fails.
-        unsafe { (self.domain.id.libraries.verbs.ibv_dereg_mr)(self.raw) };
+        let result = unsafe { (self.domain.id.libraries.verbs.ibv_dereg_mr)(self.raw) };
+        // The kernel holds on to the pages then, so that the card has no other memory in their place.
+        note_leak(result, "registered memory");
     }
 }
 

@@ -73,6 +73,14 @@ fn explain(error: &io::Error, what: &str) -> io::Error {
     io::Error::new(error.kind(), format!("{what} failed: {error}"))
 }
 
+/// Something could not be given back. What still needed it is gone with it or keeps it for good, and nothing can be done about
+/// either but to say so.
+fn note_leak(result: i32, what: &str) {
+    if result != 0 {
+        tracing::debug!(result, "{what} could not be given back to the network card");
+    }
+}
+
 /// Reads of a descriptor return at once, instead of waiting.
 fn set_nonblocking(descriptor: RawFd) -> io::Result<()> {
     // SAFETY: the caller owns what the descriptor belongs to, for longer than this call takes.

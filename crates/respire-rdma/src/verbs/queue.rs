@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Domain, Id, Region, Watched, check, explain, last_error, set_nonblocking};
+use super::{Domain, Id, Region, Watched, check, explain, last_error, note_leak, set_nonblocking};
 use crate::sys::{
     IBV_QPT_RC, IBV_SEND_SIGNALED, IBV_WR_RDMA_WRITE_WITH_IMM, IBV_WR_SEND, Operations,
     ibv_comp_channel, ibv_cq, ibv_qp_cap, ibv_qp_init_attr, ibv_recv_wr, ibv_send_wr, ibv_wc,
@@ -50,7 +50,8 @@ impl AsRawFd for CompletionChannel {
 impl Drop for CompletionChannel {
     fn drop(&mut self) {
         // SAFETY: its queue holds on to it, so that one is gone.
-        unsafe { (self.id.libraries.verbs.ibv_destroy_comp_channel)(self.raw) };
+        let result = unsafe { (self.id.libraries.verbs.ibv_destroy_comp_channel)(self.raw) };
+        note_leak(result, "a completion channel");
     }
 }
 
@@ -130,7 +131,8 @@ impl Drop for CompletionQueue {
     fn drop(&mut self) {
         // SAFETY: its queue pair holds on to it, so that one is gone. Each event was acknowledged when it was taken, for
         // which the call would wait.
-        unsafe { (self.channel.id.libraries.verbs.ibv_destroy_cq)(self.raw) };
+        let result = unsafe { (self.channel.id.libraries.verbs.ibv_destroy_cq)(self.raw) };
+        note_leak(result, "a completion queue");
     }
 }
 

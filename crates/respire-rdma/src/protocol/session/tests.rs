@@ -492,6 +492,69 @@ fn events_that_nothing_else_would_tell_are_fatal_at_once() {
 }
 
 #[test]
+fn the_end_of_time_wait_says_nothing_of_an_end_that_is_known() {
+    let mut bench = Bench::new();
+    bench.open(64);
+    bench.session.handle_event(ConnectionEvent::Disconnected);
+    bench.session.handle_event(ConnectionEvent::TimewaitExit);
+    bench.session.handle_queue_empty();
+    assert_eq!(bench.session.receive(), Receive::End);
+}
+
+#[test]
+fn after_a_panic_nothing_is_written() {
+    let mut bench = Bench::new();
+    bench.open(64);
+    bench.session.handle_panic();
+    assert!(bench.write(1).is_none());
+    bench.session.handle_queue_empty();
+    assert_eq!(bench.session.receive(), Receive::Failed(Failure::Panicked));
+}
+
+#[test]
+fn a_close_waits_for_a_message_behind_the_writes_whose_completion_is_not_told() {
+    let mut bench = Bench::new();
+    bench.open(64);
+    // The announcement of our memory.
+    bench.complete(WorkId::Send(0));
+    assert!(bench.session.is_flushed());
+    bench.write_times(3);
+    assert!(!bench.session.is_flushed());
+    assert_eq!(bench.commands(), []);
+    bench.session.close();
+    assert_eq!(bench.commands(), [Command::Keepalive]);
+    assert_eq!(bench.commands(), []);
+    assert!(bench.write(1).is_none() && !bench.session.is_flushed());
+    bench.complete(WorkId::Send(4));
+    assert!(bench.session.is_flushed());
+}
+
+#[test]
+fn a_close_behind_a_signalled_write_needs_no_message() {
+    let mut bench = Bench::with(|settings| settings.staging_bytes = 4);
+    bench.open(64);
+    bench.complete(WorkId::Send(0));
+    let write = bench.write(4).unwrap();
+    assert!(write.is_signalled());
+    bench.session.close();
+    assert_eq!(bench.commands(), []);
+    assert!(!bench.session.is_flushed());
+    bench.complete(write.id());
+    assert!(bench.session.is_flushed());
+}
+
+#[test]
+fn a_close_waits_for_nothing_where_the_connection_is_over() {
+    let mut bench = Bench::new();
+    bench.open(64);
+    bench.write_times(3);
+    bench.session.close();
+    bench.session.handle_event(ConnectionEvent::Disconnected);
+    assert!(bench.session.is_flushed());
+    assert_eq!(bench.commands(), []);
+}
+
+#[test]
 fn completions_of_what_was_not_posted_end_the_connection() {
     let cases: [(WorkId, Outcome<'_>); 6] = [
         (WorkId::Send(1), Outcome::Sent),
