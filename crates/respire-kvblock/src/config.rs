@@ -472,6 +472,7 @@ impl Default for CostAwareConfig {
 /// | `tokenizersPoolConfig`, `prefixStoreConfig` | belong to llm-d's tokenizers, which an index has none of; passed over with a warning |
 /// | `tokenProcessorConfig` | see [`TokenProcessorConfig`]; in the whole document it may stand beside `indexerConfig` |
 /// | `kvEventsConfig` | see [`EventsConfig`]; only in the whole document |
+/// | `speculativeIndexing`, `speculativeTTL` | belong to llm-d's router; only in the whole document; passed over with a warning |
 ///
 /// ```
 /// use respire_kvblock::IndexerConfig;

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use respire_kvblock::prometheus_client::{encoding::text::encode, registry::Registry};
 use respire_kvblock::{
     BlockHash, InMemoryConfig, InMemoryIndex, Index, PodSet, TokenProcessor, TokenProcessorConfig,
     events::{
@@ -316,6 +317,48 @@ async fn a_replay_that_announces_a_frame_without_end_has_failed() {
     timeout(PATIENCE, answering).await.unwrap().unwrap();
     assert_eq!(bench.pool.stats().replay_failures, 1);
     listening.abort();
+}
+
+fn metrics(pool: &EventPool) -> String {
+    let mut registry = Registry::default();
+    pool.register_metrics(&mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    text
+}
+
+#[tokio::test]
+async fn a_subscriber_is_counted_by_its_pod_until_it_ends() {
+    let mut bench = Bench::new().await;
+    let mut config = bench.config();
+    config.pod_identifier = Some("b".to_owned());
+    let listening = bench.listen(config);
+    bench.publish_until_heard("kv@a@model", 1).await;
+    let nobody = "tcp://127.0.0.1:1";
+    let failing = bench.listen(SubscriberConfig::new(nobody));
+    timeout(PATIENCE, async {
+        while !metrics(&bench.pool).contains("zmq_errors_total{") {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let text = metrics(&bench.pool);
+    let prefix = "llm_d_epp_kv_cache_events";
+    for expected in [
+        format!(r#"{prefix}_messages_received_total{{pod_identifier="b"}} "#),
+        format!(r#"{prefix}_subscriber_reconnections_total{{pod_identifier="{nobody}"}} 1"#),
+        format!(r#"{prefix}_zmq_errors_total{{pod_identifier="{nobody}",operation="connect"}} 1"#),
+        format!("{prefix}_active_subscribers 2\n"),
+    ] {
+        assert!(text.contains(&expected), "{expected} is not in\n{text}");
+    }
+    listening.abort();
+    failing.abort();
+    assert!(listening.await.is_err() && failing.await.is_err());
+    let text = metrics(&bench.pool);
+    assert!(text.contains(&format!("{prefix}_active_subscribers 0\n")), "{text}");
+    assert!(!text.contains("pod_identifier="), "{text}");
 }
 
 async fn bind(bench: &Bench, config: ListenerConfig) -> (String, JoinHandle<std::io::Result<()>>) {

@@ -22,10 +22,21 @@ pub(super) fn index_config(value: &Json) -> Result<IndexConfig, ConfigError> {
 }
 
 /// What llm-d's documents have beside the index, and why it is passed over.
-const PASSED_OVER: [(&str, &str); 2] = [
+const PASSED_OVER: [(&str, &str); 4] = [
     ("tokenizersPoolConfig", "an index has no tokenizers"),
     ("prefixStoreConfig", "an index has no tokenizers"),
+    ("speculativeIndexing", "it is the router that adds expected blocks, and evicts them"),
+    ("speculativeTTL", "it is the router that adds expected blocks, and evicts them"),
 ];
+
+/// What only the whole document has, and what its other parts are called.
+const WHOLE: [&str; 4] =
+    ["indexerConfig", "kvEventsConfig", "speculativeIndexing", "speculativeTTL"];
+
+fn is_whole(name: &str) -> bool {
+    let folded = fold(name);
+    WHOLE.iter().any(|known| fold(known) == folded)
+}
 
 fn pass_over(members: &Members<'_>) {
     for (name, reason) in PASSED_OVER {
@@ -37,11 +48,23 @@ fn pass_over(members: &Members<'_>) {
 
 /// The indexer's configuration, alone or in the whole document.
 pub(super) fn indexer_config(value: &Json) -> Result<IndexerConfig, ConfigError> {
-    let whole = |name: &str| ["indexerconfig", "kveventsconfig"].contains(&fold(name).as_str());
     match value {
-        Json::Object(members) if members.iter().any(|(name, _)| whole(name)) => {
-            const NAMES: [&str; 3] = ["indexerConfig", "kvEventsConfig", "tokenProcessorConfig"];
+        Json::Object(members) if members.iter().any(|(name, _)| is_whole(name)) => {
+            const NAMES: [&str; 5] = [
+                "indexerConfig",
+                "kvEventsConfig",
+                "tokenProcessorConfig",
+                "speculativeIndexing",
+                "speculativeTTL",
+            ];
             let members = Setting::root(value).members(&NAMES)?;
+            if let Some(enable) = members.find("speculativeIndexing") {
+                enable.boolean()?;
+            }
+            if let Some(ttl) = members.find("speculativeTTL") {
+                ttl.duration()?;
+            }
+            pass_over(&members);
             let (mut config, has_own) = match members.find("indexerConfig") {
                 Some(indexer) => indexer_config_at(indexer)?,
                 None => (IndexerConfig::default(), false),
@@ -108,9 +131,8 @@ fn indexer_config_at(setting: Setting<'_>) -> Result<(IndexerConfig, bool), Conf
 
 /// Where events come from: the whole of a document that says nothing else, or its part.
 pub(super) fn events_config(value: &Json) -> Result<EventsConfig, ConfigError> {
-    let part = |name: &str| ["indexerconfig", "kveventsconfig"].contains(&fold(name).as_str());
     match value {
-        Json::Object(members) if members.iter().any(|(name, _)| part(name)) => {
+        Json::Object(members) if members.iter().any(|(name, _)| is_whole(name)) => {
             Ok(indexer_config(value)?.events.unwrap_or_default())
         }
         _ => events_config_at(Setting::root(value)),

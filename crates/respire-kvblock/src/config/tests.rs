@@ -276,6 +276,28 @@ fn the_indexers_part_of_the_whole_document_is_read() {
     );
 }
 
+#[test]
+fn what_llm_ds_router_has_beside_the_index_is_checked_and_passed_over() {
+    let read = |text: &str| text.parse::<IndexerConfig>();
+    let speculative = r#""speculativeIndexing":true,"speculativettl":"2s""#;
+    for text in [
+        format!("{{{speculative}}}"),
+        format!(r#"{{{speculative},"indexerConfig":{{}},"tokenProcessorConfig":{{}}}}"#),
+        r#"{"speculativeIndexing":null,"speculativeTTL":null,"kvEventsConfig":null}"#.to_owned(),
+    ] {
+        assert_eq!(read(&text), Ok(IndexerConfig::default()), "{text}");
+        assert_eq!(text.parse(), Ok(EventsConfig::default()), "{text}");
+    }
+    for (text, setting) in [
+        (r#"{"speculativeIndexing":1}"#, "speculativeIndexing"),
+        (r#"{"indexerConfig":{},"speculativeTTL":"soon"}"#, "speculativeTTL"),
+        (r#"{"indexerConfig":{"speculativeTTL":"2s"}}"#, "indexerConfig.speculativeTTL"),
+        (r#"{"speculativeTTL":"2s","valkeyConfig":{}}"#, "valkeyConfig"),
+    ] {
+        assert_eq!(read(text).unwrap_err().setting(), Some(setting), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_setting_has_one_name_in_reading_and_in_opening() {
     let text = r#"{"kvBlockIndexConfig":{"valkeyConfig":{"enableRDMA":VALUE}}}"#;

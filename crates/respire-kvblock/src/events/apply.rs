@@ -132,12 +132,8 @@ impl Applier {
         if stored.block_hashes.is_empty() {
             return;
         }
-        if stored.group_kind.as_deref().is_some_and(|kind| !PREFIX_KINDS.contains(&kind)) {
-            self.shared.counters.stores_skipped.count();
-            if let Some(group) = stored.group {
-                self.pod(pod).skip_group(group);
-            }
-            return;
+        if self.is_skipped(pod, &stored) {
+            return self.shared.skip_store(stored.group_kind.as_deref(), "unsupported_cache_kind");
         }
         let entry = entry(pod, stored.medium.as_deref(), stored.group);
         self.pod(pod).refer(&entry.device_tier, entry.group, &stored.block_hashes);
@@ -145,7 +141,9 @@ impl Applier {
             return self.moved(pod, &stored.block_hashes, entry).await;
         }
         let Some(block_size) = block_size(&stored) else {
-            return self.shared.counters.uneven.count();
+            self.shared.counters.uneven.count();
+            let kind = stored.group_kind.as_deref();
+            return self.shared.labelled.skip_store(kind, "non_dense_block_span");
         };
         let before = match self.before(pod, stored.parent).await {
             Before::Key(key) => key,
@@ -172,6 +170,21 @@ impl Applier {
         let add = || index.add(Some(engine_keys), &keys, &entries);
         if self.call(pod, add).await.is_some() {
             self.shared.counters.blocks_stored.add(covered);
+        }
+    }
+
+    /// Whether a group's blocks say nothing of prefixes: by their kind, or that of the group's last event which had one.
+    fn is_skipped(&mut self, pod: &Arc<str>, stored: &BlockStored) -> bool {
+        let (kind, group) = (stored.group_kind.as_deref(), stored.group);
+        let pod = self.pod(pod);
+        match kind.map(|kind| PREFIX_KINDS.contains(&kind)) {
+            None => group.is_some_and(|group| pod.skips_group(group)),
+            Some(holds_prefixes) => {
+                if let Some(group) = group {
+                    pod.skip_group(group, !holds_prefixes);
+                }
+                !holds_prefixes
+            }
         }
     }
 
@@ -210,12 +223,13 @@ impl Applier {
 
     async fn removed(&mut self, pod: &Arc<str>, removed: BlockRemoved) {
         if removed.group.is_some_and(|group| self.pod(pod).skips_group(group)) {
-            return self.shared.counters.removals_skipped.count();
+            return self.shared.skip_removal("unsupported_cache_kind");
         }
         let entry = entry(pod, removed.medium.as_deref(), removed.group);
         let announced = removed.block_hashes.len();
         let hashes = self.pod(pod).release(&entry.device_tier, entry.group, removed.block_hashes);
         self.shared.counters.removals_suppressed.add(announced - hashes.len());
+        self.shared.counters.removals_forwarded.add(hashes.len());
         if hashes.is_empty() {
             return;
         }

@@ -12,6 +12,7 @@ use zeromq::{Socket, SocketOptions, SocketRecv, SubSocket, ZmqError};
 
 use super::{
     guard::{Address, CONNECT_TIMEOUT, Private, Stream, relay_peer},
+    metrics::SubscriberMetrics,
     pool::EventPool,
     topic::EventMessage,
     zmq::{Closed, MESSAGE_BYTES_MAX, Overflow},
@@ -20,6 +21,9 @@ use crate::EventsConfig;
 
 /// After how long without a byte TCP asks whether the engine is still there. It sends nothing when it has nothing to say.
 const KEEPALIVE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// What its metrics call a listener.
+const NAME: &str = "local-subscriber";
 
 /// How a [`Listener`] listens.
 #[derive(Clone, Debug)]
@@ -179,16 +183,18 @@ impl Listener {
     }
 
     async fn receive(&self, socket: &mut SubSocket, pool: &EventPool) -> Closed {
+        let metrics = SubscriberMetrics::new(&pool.shared().labelled, NAME);
         loop {
             let frames = match socket.recv().await {
                 Ok(message) => message.into_vec(),
                 Err(error) => {
                     // The library has closed that connection; the others go on.
                     tracing::debug!(%error, "an engine sent what is no message");
-                    pool.shared().counters.reconnections.count();
+                    metrics.error("recv");
                     continue;
                 }
             };
+            metrics.message();
             let message = match EventMessage::from_frames(&frames) {
                 Ok(message) => message,
                 Err(error) => {

@@ -16,6 +16,7 @@ mod extra_keys;
 mod guard;
 #[cfg(all(feature = "zmq", unix))]
 mod listener;
+mod metrics;
 mod msgpack;
 mod pod;
 mod pool;

@@ -99,8 +99,14 @@ impl Pod {
         }
     }
 
-    pub(super) fn skip_group(&mut self, group: i64) {
-        if !self.skips_group(group) && self.skipped_groups.len() < SCOPES_MAX {
+    /// Takes note of whether the blocks of a group are passed over.
+    pub(super) fn skip_group(&mut self, group: i64, is_skipped: bool) {
+        if is_skipped == self.skips_group(group) {
+            return;
+        }
+        if !is_skipped {
+            self.skipped_groups.retain(|&skipped| skipped != group);
+        } else if self.skipped_groups.len() < SCOPES_MAX {
             self.skipped_groups.push(group);
         }
     }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use prometheus_client::registry::Registry;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
@@ -15,6 +16,7 @@ use tokio::{
 use super::{
     apply::Applier,
     batch::Engine,
+    metrics::{Labelled, PoolCollector},
     resyncs::Resyncs,
     stats::{Counters, EventStats},
     topic::EventMessage,
@@ -139,12 +141,30 @@ pub struct EventPool {
 pub(super) struct Shared {
     pub(super) config: PoolConfig,
     pub(super) counters: Counters,
+    pub(super) labelled: Labelled,
     resyncs: Resyncs,
 }
 
 impl Shared {
     pub(super) fn new(config: PoolConfig) -> Self {
-        Self { config, counters: Counters::default(), resyncs: Resyncs::default() }
+        Self {
+            config,
+            counters: Counters::default(),
+            labelled: Labelled::default(),
+            resyncs: Resyncs::default(),
+        }
+    }
+
+    /// Counts a stored event that is passed over.
+    pub(super) fn skip_store(&self, kind: Option<&str>, reason: &'static str) {
+        self.counters.stores_skipped.count();
+        self.labelled.skip_store(kind, reason);
+    }
+
+    /// Counts a removed event that is passed over; it does not say of which kind its blocks are.
+    pub(super) fn skip_removal(&self, reason: &'static str) {
+        self.counters.removals_skipped.count();
+        self.labelled.skip_removal(reason);
     }
 
     pub(super) fn resync(&self, pod: &Arc<str>, reason: ResyncReason) {
@@ -160,13 +180,13 @@ struct Queue {
     room: Arc<Semaphore>,
 }
 
-struct Queued {
+pub(super) struct Queued {
     job: Job,
     /// Given back when the job is done with.
     _room: Option<OwnedSemaphorePermit>,
 }
 
-enum Job {
+pub(super) enum Job {
     Message(EventMessage),
     Forget(Arc<str>),
     /// Says that everything before it is done.
@@ -293,6 +313,29 @@ impl EventPool {
     /// What the pool has met so far.
     pub fn stats(&self) -> EventStats {
         self.shared.counters.snapshot()
+    }
+
+    /// Adds metrics to a registry, under llm-d's names as they are if the registry has no prefix. Once for each registry.
+    ///
+    /// | `llm_d_epp_kv_cache_events_...` | |
+    /// |---|---|
+    /// | `dedup_removed_hashes_suppressed_total`, `dedup_removed_hashes_forwarded_total` | blocks that engines dropped: still held by another announcement, and handed to the index |
+    /// | `stores_skipped_total{cache_kind,reason}`, `removals_skipped_total{cache_kind,reason}` | events that were passed over. A reason is `unsupported_cache_kind` or `non_dense_block_span`, a kind one of vLLM's names, `other`, or `unknown` where an event has none |
+    /// | `active_subscribers` | subscribers and listeners that run now |
+    /// | `subscriber_reconnections_total{pod_identifier}` | connections that were made anew |
+    /// | `messages_received_total{pod_identifier}` | messages from sockets |
+    /// | `zmq_errors_total{pod_identifier,operation}` | what went wrong: `connect`, `recv`, `replay-connect`, `replay-recv` |
+    /// | `pool_queue_depth`, `pool_capacity` | messages that wait, and workers |
+    ///
+    /// A `pod_identifier` is what the subscriber was given, else its address; a listener's is `local-subscriber`. Its metrics go with the
+    /// subscriber.
+    ///
+    /// Beside them each of the [`stats`](Self::stats) is `respire_events_..._total`.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.shared.labelled.register(registry);
+        let queues = self.queues.iter().map(|queue| queue.jobs.downgrade()).collect();
+        let shared = Arc::clone(&self.shared);
+        registry.register_collector(Box::new(PoolCollector { shared, queues }));
     }
 
     /// How many messages are waiting, for all workers together.

@@ -3,12 +3,19 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
         /// What an [`EventPool`](super::EventPool) has met since it was started.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct EventStats {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[doc = $doc])* pub $name: u64,)*
+        }
+
+        impl EventStats {
+            /// Each of them with its name and what it is, in a fixed order.
+            pub(super) fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), concat!($($doc),*).trim_ascii(), self.$name),)*].into_iter()
+            }
         }
 
         #[derive(Debug, Default)]
@@ -60,6 +67,8 @@ counters! {
     removals_skipped,
     /// Removals of a block that is still stored by another announcement.
     removals_suppressed,
+    /// Removals of blocks that went on to the index.
+    removals_forwarded,
     /// How often sequence numbers went ahead.
     gaps,
     /// How often sequence numbers went back.

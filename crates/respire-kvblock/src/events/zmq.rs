@@ -10,6 +10,7 @@ use zeromq::{
 
 use super::{
     guard::{CONNECT_TIMEOUT, Guard},
+    metrics::SubscriberMetrics,
     pool::{EventPool, SubmitError},
     topic::EventMessage,
 };
@@ -152,9 +153,11 @@ impl Subscriber {
     /// Dropped, it listens no more. A message may be lost with it; the pool learns of that from the number of the next one, if
     /// somebody else listens then.
     pub async fn run(mut self, pool: &EventPool) {
+        let name = self.config.pod_identifier.as_ref().unwrap_or(&self.config.endpoint);
+        let metrics = SubscriberMetrics::new(&pool.shared().labelled, name);
         loop {
             let ended = tokio::select! {
-                ended = self.listen(pool) => ended,
+                ended = self.listen(pool, &metrics) => ended,
                 () = pool.closed() => return,
             };
             match ended {
@@ -165,6 +168,7 @@ impl Subscriber {
                 }
             }
             pool.shared().counters.reconnections.count();
+            metrics.reconnection();
             tokio::select! {
                 () = sleep(self.config.reconnect_pause) => {}
                 () = pool.closed() => return,
@@ -173,21 +177,45 @@ impl Subscriber {
     }
 
     /// Listens until the connection breaks.
-    async fn listen(&mut self, pool: &EventPool) -> Result<Closed, ZmqError> {
+    async fn listen(
+        &mut self,
+        pool: &EventPool,
+        metrics: &SubscriberMetrics,
+    ) -> Result<Closed, ZmqError> {
+        let (guard, mut socket) = self.connect().await.inspect_err(|_| metrics.error("connect"))?;
+        let received = self.receive(&mut socket, pool, metrics).await;
+        drop(guard);
+        received
+    }
+
+    /// A socket that is connected and has subscribed, and the relay that it is connected to.
+    async fn connect(&self) -> Result<(Guard, SubSocket), ZmqError> {
         let mut options = SocketOptions::default();
         options.connect_timeout(CONNECT_TIMEOUT);
         let guard = Guard::to(&self.config.endpoint, self.config.message_bytes)?;
         let mut socket = SubSocket::with_options(options);
         socket.connect(&guard.endpoint()).await?;
         socket.subscribe(&self.config.topic_filter).await?;
+        Ok((guard, socket))
+    }
+
+    async fn receive(
+        &mut self,
+        socket: &mut SubSocket,
+        pool: &EventPool,
+        metrics: &SubscriberMetrics,
+    ) -> Result<Closed, ZmqError> {
         loop {
             let message = match self.config.silence {
-                None => socket.recv().await?,
+                None => socket.recv().await,
+                // Silence is no error of the publisher's.
                 Some(silence) => match timeout(silence, socket.recv()).await {
-                    Ok(message) => message?,
+                    Ok(message) => message,
                     Err(_) => return Err(ZmqError::NoMessage),
                 },
             };
+            let message = message.inspect_err(|_| metrics.error("recv"))?;
+            metrics.message();
             let message = match EventMessage::from_frames(&message.into_vec()) {
                 Ok(message) => self.sign(message),
                 Err(error) => {
@@ -197,7 +225,7 @@ impl Subscriber {
                     continue;
                 }
             };
-            if let Err(closed) = self.deliver(pool, message).await {
+            if let Err(closed) = self.deliver(pool, message, metrics).await {
                 return Ok(closed);
             }
         }
@@ -212,7 +240,12 @@ impl Subscriber {
     }
 
     /// Hands a message over, and before it what is missing and can be fetched.
-    async fn deliver(&mut self, pool: &EventPool, message: EventMessage) -> Result<(), Closed> {
+    async fn deliver(
+        &mut self,
+        pool: &EventPool,
+        message: EventMessage,
+        metrics: &SubscriberMetrics,
+    ) -> Result<(), Closed> {
         if let Some(found) = message.sequence {
             let missing = match self.due {
                 Some(due) if due < found => Some(due),
@@ -222,7 +255,7 @@ impl Subscriber {
                 Some(_) => None,
             };
             if let Some(from) = missing.filter(|&from| from < found) {
-                self.replay(pool, &message, from..found).await?;
+                self.replay(pool, &message, from..found, metrics).await?;
             }
             self.due = Some(found.saturating_add(1));
         }
@@ -241,6 +274,7 @@ impl Subscriber {
         pool: &EventPool,
         like: &EventMessage,
         missing: std::ops::Range<u64>,
+        metrics: &SubscriberMetrics,
     ) -> Result<(), Closed> {
         let Some(replay) = &self.config.replay else { return Ok(()) };
         let cooled = |last: Instant| last.elapsed() >= replay.cooldown;
@@ -251,9 +285,11 @@ impl Subscriber {
         let fetched = timeout(replay.timeout, self.fetch(pool, replay, like, missing)).await;
         match fetched {
             Ok(Ok(true)) => return Ok(()),
-            Ok(Ok(false)) | Err(_) => {}
+            Ok(Ok(false)) => {}
+            Err(_) => metrics.error("replay-recv"),
             Ok(Err(Fetch::Closed(closed))) => return Err(closed),
-            Ok(Err(Fetch::Zmq(error))) => {
+            Ok(Err(Fetch::Zmq(operation, error))) => {
+                metrics.error(operation);
                 let endpoint = &replay.endpoint;
                 tracing::debug!(endpoint, %error, "messages could not be fetched");
             }
@@ -272,10 +308,11 @@ impl Subscriber {
     ) -> Result<bool, Fetch> {
         let mut options = SocketOptions::default();
         options.connect_timeout(CONNECT_TIMEOUT);
+        let unconnected = |error| Fetch::Zmq("replay-connect", error);
         let guard = Guard::to(&replay.endpoint, self.config.message_bytes);
-        let guard = guard.map_err(ZmqError::from)?;
+        let guard = guard.map_err(|error| unconnected(error.into()))?;
         let mut socket = DealerSocket::with_options(options);
-        socket.connect(&guard.endpoint()).await?;
+        socket.connect(&guard.endpoint()).await.map_err(unconnected)?;
         let from = Bytes::copy_from_slice(&missing.start.to_be_bytes());
         let request = ZmqMessage::try_from(vec![Bytes::new(), from])
             .map_err(|_| ZmqError::Other("a request has two frames"))?;
@@ -313,12 +350,13 @@ impl Subscriber {
 /// Why a fetch came to an end.
 enum Fetch {
     Closed(Closed),
-    Zmq(ZmqError),
+    /// What was being done, as it is counted, and why it failed.
+    Zmq(&'static str, ZmqError),
 }
 
 impl From<ZmqError> for Fetch {
     fn from(error: ZmqError) -> Self {
-        Self::Zmq(error)
+        Self::Zmq("replay-recv", error)
     }
 }
 

@@ -385,6 +385,75 @@ async fn only_groups_that_hold_prefixes_are_kept() {
 }
 
 #[tokio::test]
+async fn a_group_without_a_kind_has_that_of_its_last_event() {
+    let bench = Bench::new(config());
+    let prompt = prompt(1);
+    let group = |number: i128, kind: Option<&str>| {
+        let kind = kind.map_or(Nil, t);
+        stored_in(&[901], 0, &prompt, vec![Nil, Nil, Nil, Nil, Int(number), kind])
+    };
+    // Of a group that nothing is known of, its blocks may be a prefix.
+    bench.apply(vec![group(1, Some("sliding_window")), group(1, None), group(2, None)]).await;
+    assert_eq!(bench.held(&prompt).await, [set(&["a@gpu[group=2]"])]);
+    assert_eq!(bench.pool.stats().stores_skipped, 2);
+    // The engine has been set up anew.
+    bench.apply(vec![group(1, Some("full_attention")), group(2, Some("mamba"))]).await;
+    bench.apply(vec![removed(&[901], vec![Nil, Int(1)]), group(1, None), group(2, None)]).await;
+    assert_eq!(bench.held(&prompt).await, [set(&["a@gpu[group=1]", "a@gpu[group=2]"])]);
+    assert_eq!((bench.pool.stats().stores_skipped, bench.pool.stats().removals_skipped), (4, 0));
+}
+
+#[tokio::test]
+async fn a_pools_metrics_have_llm_ds_names_and_its_own() {
+    let references_per_pod = NonZeroUsize::new(100);
+    let bench = Bench::new(PoolConfig { references_per_pod, ..config() });
+    let prompt = prompt(2);
+    let of_kind =
+        |kind: &str| stored_in(&[903], 0, &prompt[..4], vec![Nil, Nil, Nil, Nil, Int(1), t(kind)]);
+    bench.apply(vec![stored(&[901, 902], 0, &prompt), stored(&[901], 0, &prompt[..4])]).await;
+    bench.apply(vec![removed(&[901, 902], vec![]), of_kind("mamba"), of_kind("made up")]).await;
+    bench.apply(vec![stored(&[904, 905], 0, &prompt[..3])]).await;
+    bench.apply(vec![removed(&[903], vec![Nil, Int(1)])]).await;
+    let mut registry = Registry::default();
+    bench.pool.register_metrics(&mut registry);
+    let encoded = || {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    };
+    let text = encoded();
+    let prefix = "llm_d_epp_kv_cache_events";
+    for line in [
+        format!("{prefix}_dedup_removed_hashes_suppressed_total 1"),
+        format!("{prefix}_dedup_removed_hashes_forwarded_total 1"),
+        format!(
+            r#"{prefix}_stores_skipped_total{{cache_kind="mamba",reason="unsupported_cache_kind"}} 1"#
+        ),
+        format!(
+            r#"{prefix}_stores_skipped_total{{cache_kind="other",reason="unsupported_cache_kind"}} 1"#
+        ),
+        format!(
+            r#"{prefix}_stores_skipped_total{{cache_kind="unknown",reason="non_dense_block_span"}} 1"#
+        ),
+        format!(
+            r#"{prefix}_removals_skipped_total{{cache_kind="unknown",reason="unsupported_cache_kind"}} 1"#
+        ),
+        format!("{prefix}_active_subscribers 0"),
+        format!("{prefix}_pool_queue_depth 0"),
+        format!("{prefix}_pool_capacity 2"),
+        "respire_events_messages_total 4".to_owned(),
+        "respire_events_stores_skipped_total 2".to_owned(),
+        "# HELP respire_events_gaps How often sequence numbers went ahead.".to_owned(),
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+    }
+    // What is registered does not keep the workers, and says what was counted last.
+    bench.pool.shutdown().await;
+    drop(bench);
+    assert!(encoded().contains("respire_events_messages_total 4"));
+}
+
+#[tokio::test]
 async fn a_block_that_was_stored_twice_goes_when_it_was_dropped_twice() {
     let references_per_pod = NonZeroUsize::new(100);
     let bench = Bench::new(PoolConfig { references_per_pod, ..config() });
