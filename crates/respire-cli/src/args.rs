@@ -24,7 +24,7 @@ mod index;
 pub(crate) use bench::BenchArgs;
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use hash::HashArgs;
-pub(crate) use index::{Action, IndexArgs, LayoutArg};
+pub(crate) use index::{Action, IndexArgs};
 
 /// The environment variable with the address of the server that `auto` prefers.
 const ADDRESS_VARIABLE: &str = "VALKEY_ADDR";

@@ -27,13 +27,10 @@ use respire_cli::report::Report;
 use respire_cli::source::{Extent, Requests, Source};
 use respire_cli::store::{Store, StoreChoice, StoreError, server_name};
 use respire_kvblock::{
-    BitmapIndex, BitmapOptions, BlockHash, ConfigError, Index, IndexConfig, IndexerConfig, KeyType,
-    ServerConfig,
+    BlockHash, ConfigError, Index, IndexConfig, IndexerConfig, KeyType, Layout, ServerConfig,
 };
 
-use crate::args::{
-    Action, BenchArgs, Cli, Command, DoctorArgs, HashArgs, IndexArgs, LayoutArg, ReplayArgs,
-};
+use crate::args::{Action, BenchArgs, Cli, Command, DoctorArgs, HashArgs, IndexArgs, ReplayArgs};
 use crate::signals::Signals;
 
 /// Exit status of `decode` when the input is not RESP.
@@ -164,8 +161,14 @@ async fn index(args: &IndexArgs) -> Result<ExitCode, Box<dyn Error>> {
             print_done(args.json)?;
         }
         Action::Stat { entries } => {
+            let layout = target.layout();
+            if *entries && layout == index::Layout::Bitmap {
+                let kind = clap::error::ErrorKind::ArgumentConflict;
+                let message = "--entries counts in llm-d's layout only";
+                Cli::command().error(kind, message).exit();
+            }
             let client = target.client().await?;
-            let stat = index::stat(&client, args.layout.into(), target.prefix(), *entries).await?;
+            let stat = index::stat(&client, layout, target.prefix(), *entries).await?;
             print_either(&stat, args.json)?;
         }
     }
@@ -176,12 +179,12 @@ async fn index(args: &IndexArgs) -> Result<ExitCode, Box<dyn Error>> {
 struct Target {
     server: ServerConfig,
     is_redis: bool,
-    layout: LayoutArg,
 }
 
 impl Target {
     fn of(args: &IndexArgs) -> Result<Self, Box<dyn Error>> {
         let (mut server, is_redis) = match (&args.url, &args.config) {
+            (Some(url), _) if url.starts_with("redis") => (ServerConfig::redis(url), true),
             (Some(url), _) => (ServerConfig::valkey(url), false),
             (None, Some(path)) => Self::configured(path)?,
             (None, None) => {
@@ -189,14 +192,23 @@ impl Target {
                 (server.ok_or("name a server by --url, --config or VALKEY_ADDR")?, false)
             }
         };
-        let layout = args.layout;
+        if let Some(layout) = args.layout {
+            server.layout = layout.into();
+        }
         if let Some(prefix) = &args.key_prefix {
             server.key_prefix.clone_from(prefix);
         }
-        if matches!(layout, LayoutArg::Bitmap) && server.key_prefix.is_empty() {
+        if server.layout == Layout::Bitmap && server.key_prefix.is_empty() {
             server.key_prefix = BITMAP_PREFIX.to_owned();
         }
-        Ok(Self { server, is_redis, layout })
+        Ok(Self { server, is_redis })
+    }
+
+    fn layout(&self) -> index::Layout {
+        match self.server.layout {
+            Layout::LlmD => index::Layout::LlmD,
+            Layout::Bitmap => index::Layout::Bitmap,
+        }
     }
 
     fn configured(path: &Path) -> Result<(ServerConfig, bool), Box<dyn Error>> {
@@ -220,14 +232,11 @@ impl Target {
 
     async fn open(&self) -> Result<Arc<dyn Index>, Box<dyn Error>> {
         let server = self.server.clone();
-        Ok(match (self.layout, self.is_redis) {
-            (LayoutArg::LlmD, false) => IndexConfig::valkey(server).open().await?,
-            (LayoutArg::LlmD, true) => IndexConfig::redis(server).open().await?,
-            (LayoutArg::Bitmap, _) => {
-                let options = BitmapOptions::default().with_key_prefix(self.prefix())?;
-                Arc::new(BitmapIndex::new(self.client().await?, options))
-            }
-        })
+        let config = match self.is_redis {
+            true => IndexConfig::redis(server),
+            false => IndexConfig::valkey(server),
+        };
+        Ok(config.open().await?)
     }
 
     async fn client(&self) -> Result<Client, Box<dyn Error>> {

@@ -118,6 +118,19 @@ fn a_configuration_or_the_environment_names_the_server_as_well() {
     assert!(found.starts_with("5  a@gpu\n"), "{found}");
     assert_eq!(done(&["--url", &server.url(), "lookup", "5"], ""), "0 of 1 blocks\n");
 
+    // The layout that it says is the one that is asked and changed.
+    let config = json!({"kvBlockIndexConfig": {
+        "redisConfig": {"address": server.url(), "layout": "bitmap"},
+    }});
+    std::fs::write(path, config.to_string()).unwrap();
+    done(&["--config", path, "add", "6", "--entry", "b@cpu"], "");
+    let found = done(&["--url", &server.url(), "--layout", "bitmap", "lookup", "6"], "");
+    assert!(found.starts_with("6  b@cpu\n"), "{found}");
+    assert_eq!(done(&["--url", &server.url(), "lookup", "6"], ""), "0 of 1 blocks\n");
+    assert!(done(&["--config", path, "stat"], "").contains("index keys   "));
+    let message = refused(&["--config", path, "stat", "--entries"], 2);
+    assert!(message.contains("--entries counts in llm-d's layout only"), "{message}");
+
     std::fs::write(path, "{}").unwrap();
     let message = refused(&["--config", path, "lookup", "5"], 1);
     assert!(message.contains("configures no server"), "{message}");
@@ -137,6 +150,7 @@ fn a_wrong_command_line_is_refused_before_anything_is_asked() {
         (&["add", "5", "--entry", "gpu"], "expected POD@TIER"),
         (&["clear"], "POD"),
         (&["--url", "redis://localhost", "--config", "x", "stat"], "cannot be used with"),
+        (&["--layout", "bitmap", "--config", "x", "stat"], "cannot be used with"),
     ] {
         let message = refused(args, 2);
         assert!(message.contains(expected), "{args:?}: {message}");
@@ -145,4 +159,8 @@ fn a_wrong_command_line_is_refused_before_anything_is_asked() {
     assert_eq!(output.status.code(), Some(1));
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("abc: not an unsigned decimal number"), "{message}");
+    for (url, name) in [("redis://127.0.0.1:1", "Redis"), ("valkey://127.0.0.1:1", "Valkey")] {
+        let message = refused(&["--url", url, "lookup", "5"], 1);
+        assert!(message.contains(&format!("failed to create {name} index")), "{message}");
+    }
 }

@@ -20,7 +20,8 @@ pub(crate) struct DoctorArgs {
 const AFTER_HELP: &str = "\
 Looks at the version, the protocol, the role, cluster mode, what happens when
 memory is short, how entries are stored, persistence, and how long a round trip
-takes. It only asks: INFO, CONFIG GET and 50 PINGs.
+takes. It only asks: INFO, CONFIG GET and 50 PINGs. Of this machine it looks at
+what is there for RDMA, and what is missing.
 
 Each finding is a line: `ok`, `note` for what is neither good nor bad, `warning`
 for what should be changed, with what to do in the next line. With --json:

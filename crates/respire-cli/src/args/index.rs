@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use respire_cli::index::{Layout, parse_entry};
-use respire_kvblock::{BlockHash, PodEntry};
+use respire_cli::index::parse_entry;
+use respire_kvblock::{BlockHash, Layout, PodEntry};
 
 /// Ask or change a live index by hand.
 #[derive(Debug, Args)]
@@ -18,10 +18,10 @@ pub(crate) struct IndexArgs {
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
 
-    /// How the index is kept on the server
+    /// How the index is kept on the server [default: llm-d]
     #[arg(long, value_name = "llm-d|bitmap", global = true, hide_possible_values = true)]
-    #[arg(value_enum, default_value_t)]
-    pub(crate) layout: LayoutArg,
+    #[arg(value_enum, conflicts_with = "config")]
+    pub(crate) layout: Option<LayoutArg>,
 
     /// What the names of the index's keys begin with [default: the layout's]
     #[arg(long, value_name = "TEXT", global = true, conflicts_with = "config")]
@@ -35,9 +35,8 @@ pub(crate) struct IndexArgs {
     pub(crate) action: Action,
 }
 
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum LayoutArg {
-    #[default]
     LlmD,
     Bitmap,
 }

@@ -19,6 +19,10 @@ pub(super) struct Input {
 
 impl Input {
     pub(super) fn read(text: &[u8]) -> Result<Self, HashError> {
+        if text.trim_ascii().is_empty() {
+            let problem = "nothing was given: expected a JSON array of token ids".to_owned();
+            return Err(HashError::Input { line: 1, column: 0, problem });
+        }
         serde_json::from_slice(text).map_err(|error| {
             // The library's text ends with the position, which stands at the front here.
             let mut problem = error.to_string();

@@ -54,7 +54,8 @@ fn extras_are_what_engines_announce() {
 #[test]
 fn what_is_wrong_is_said_with_its_place() {
     for (text, says) in [
-        ("", "line 1, column 0: EOF while parsing a value"),
+        ("", "line 1, column 0: nothing was given: expected a JSON array of token ids"),
+        (" \n", "nothing was given"),
         ("[1,2", "line 1, column 4: EOF while parsing a list"),
         ("[1,2] 3", "line 1, column 7: trailing characters"),
         ("7", "line 1, column 1: invalid type: integer `7`, expected an array of token ids"),
