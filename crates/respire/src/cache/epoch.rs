@@ -1,10 +1,8 @@
 //! For how long the announcements of one connection can be relied on.
 
-use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
+use super::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::session::push::ConnectionId;
 
 /// One connection as the cache sees it. What was read over it is valid as long as it lives and the server has not had

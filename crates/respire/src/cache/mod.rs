@@ -46,6 +46,10 @@
 
 use crate::{client::Client, error::Error};
 
+/// What `epoch` synchronises by. The models in `loom` have others in its place.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+}
 mod client;
 mod config;
 mod epoch;
