@@ -398,6 +398,52 @@ async fn engines_connect_to_an_address_that_is_bound_here() {
 }
 
 #[tokio::test]
+async fn several_publishers_of_a_pod_are_told_apart_and_one_that_comes_again_is_the_same() {
+    let mut bench = Bench::new().await;
+    let (endpoint, listening) = bind(&bench, ListenerConfig::new("tcp://127.0.0.1:0")).await;
+    // Two ranks of one pod, each with numbers of its own.
+    let mut ranks = Vec::new();
+    for (next, block) in [(0, 1), (5000, 2)] {
+        connect(&mut bench, &endpoint).await;
+        bench.next = next;
+        bench.publish_until_heard(TOPIC, block).await;
+        ranks.push((std::mem::replace(&mut bench.publisher, PubSocket::new()), bench.next));
+    }
+    for block in 3..20 {
+        for (publisher, next) in &mut ranks {
+            let frames = vec![TOPIC.into(), number(*next), payload(block)];
+            publisher.send(message(frames)).await.unwrap();
+            *next += 1;
+        }
+    }
+    timeout(PATIENCE, async {
+        while bench.holders(19).await.is_empty() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let stats = bench.pool.stats();
+    assert_eq!((stats.gaps, stats.restarts), (0, 0), "{stats:?}");
+    // The second one begins anew, and with it the pod.
+    let (second, _) = ranks.pop().unwrap();
+    second.close().await;
+    timeout(PATIENCE, async {
+        while bench.pool.stats().restarts == 0 {
+            connect(&mut bench, &endpoint).await;
+            bench.next = 0;
+            for _ in 0..20 {
+                bench.publish(TOPIC, 30).await;
+                sleep(Duration::from_millis(20)).await;
+            }
+        }
+    })
+    .await
+    .unwrap();
+    listening.abort();
+}
+
+#[tokio::test]
 async fn whoever_connects_and_announces_a_frame_without_end_is_cut_off_and_others_are_heard() {
     let mut bench = Bench::new().await;
     let (endpoint, listening) = bind(&bench, ListenerConfig::new("tcp://127.0.0.1:0")).await;

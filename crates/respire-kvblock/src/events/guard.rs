@@ -95,8 +95,9 @@ impl Private {
         Ok(Self { folder: tempfile::Builder::new().prefix("respire-").tempdir()? })
     }
 
-    pub(super) fn path(&self) -> PathBuf {
-        self.folder.path().join("s")
+    /// The path of one of the sockets.
+    pub(super) fn path_of(&self, number: u64) -> PathBuf {
+        self.folder.path().join(number.to_string())
     }
 }
 
@@ -112,7 +113,7 @@ impl Guard {
     pub(super) fn to(endpoint: &str, message_bytes: usize) -> io::Result<Self> {
         let address = Address::parse(endpoint)?;
         let private = Private::new()?;
-        let listener = UnixListener::bind(private.path())?;
+        let listener = UnixListener::bind(private.path_of(0))?;
         let relaying = tokio::spawn(async move {
             // One connection at a time: the library makes the next when this one has ended.
             while let Ok((inner, _)) = listener.accept().await {
@@ -130,7 +131,7 @@ impl Guard {
 
     /// What the library is to connect to.
     pub(super) fn endpoint(&self) -> String {
-        ipc(&self.private.path())
+        ipc(&self.private.path_of(0))
     }
 }
 
