@@ -61,10 +61,12 @@ fn load() -> Option<String> {
 }
 
 fn commit(paths: &[&str]) -> Option<String> {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    let git = |args: &[&str]| output(Command::new("git").arg("-C").arg(root).args(args));
+    let here = env!("CARGO_MANIFEST_DIR");
+    let git = |args: &[&str]| output(Command::new("git").arg("-C").arg(here).args(args));
     let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
-    let changes = git(&[&["status", "--porcelain", "--"], paths].concat())?;
+    let from_the_root: Vec<String> = paths.iter().map(|path| format!(":(top){path}")).collect();
+    let paths: Vec<&str> = from_the_root.iter().map(String::as_str).collect();
+    let changes = git(&[&["status", "--porcelain", "--"], &paths[..]].concat())?;
     Some(if changes.is_empty() { commit } else { format!("{commit} and changes on top of it") })
 }
 
@@ -81,7 +83,7 @@ fn output(command: &mut Command) -> Option<String> {
 
 /// The version of a dependency that this was built with.
 pub fn version(package: &str) -> &'static str {
-    let lock = include_str!("../Cargo.lock");
+    let lock = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock"));
     let name = format!("name = \"{package}\"\nversion = \"");
     let version = lock.split_once(&name).and_then(|(_, rest)| rest.split('"').next());
     version.unwrap_or("unknown")
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn versions_come_from_the_lock_file() {
-        assert_eq!(version("respire-benches"), env!("CARGO_PKG_VERSION"));
+        assert_eq!(version(env!("CARGO_PKG_NAME")), env!("CARGO_PKG_VERSION"));
         assert_eq!(version("no such package"), "unknown");
     }
 }

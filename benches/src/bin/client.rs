@@ -1,20 +1,20 @@
 //! Measures the client and its peers in turn, against one server, in one process.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use clap::{Parser, ValueEnum};
+use anyhow::{Result, ensure};
+use clap::Parser;
 use respire_benches::client::alternate::{Plan, compare};
 use respire_benches::client::data::Data;
-use respire_benches::client::quiet::Usage;
 use respire_benches::client::record::Record;
 use respire_benches::client::server::Server;
 use respire_benches::client::sides::Side;
 use respire_benches::client::turn::Length;
 use respire_benches::client::workload::{self, Scheduler, Workload};
 use respire_benches::environment::{Environment, command};
-use respire_cli::local_server::Flavour;
+use respire_benches::options::{self, Common, sides};
+use respire_benches::quiet::Usage;
+use respire_benches::record::publish;
 
 /// Measure respire and its peers in turn, and hold it to its bars.
 #[derive(Debug, Parser)]
@@ -25,46 +25,22 @@ struct Options {
     /// Milliseconds of one turn, to which an eighth is added for warming up
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(8..))]
     turn: u64,
-    /// Only workloads in whose name (`TCP/64 tasks/current_thread`) this occurs
-    #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
     /// Only this scheduler of tokio's
     #[arg(long, value_name = "SCHEDULER")]
     runtime: Option<Scheduler>,
     /// Only these sides
     #[arg(long, value_name = "SIDES", value_delimiter = ',')]
     sides: Vec<Side>,
-    /// The server to start
-    #[arg(long, value_enum, default_value_t = Program::Valkey)]
-    server: Program,
-    /// Also write the record to this file
-    #[arg(long, value_name = "FILE")]
-    record: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Program {
-    Valkey,
-    Redis,
+    #[command(flatten)]
+    server: options::Server,
+    #[command(flatten)]
+    common: Common,
 }
 
 impl Options {
     fn chooses(&self, workload: &Workload) -> bool {
-        let name = workload.to_string();
-        self.only.as_ref().is_none_or(|text| name.contains(text))
+        self.common.chooses(&workload.to_string())
             && self.runtime.is_none_or(|scheduler| workload.scheduler == scheduler)
-    }
-
-    fn sides(&self) -> Vec<Side> {
-        let chosen = |side: &Side| self.sides.is_empty() || self.sides.contains(side);
-        Side::value_variants().iter().copied().filter(chosen).collect()
-    }
-
-    fn flavour(&self) -> Flavour {
-        match self.server {
-            Program::Valkey => Flavour::Valkey,
-            Program::Redis => Flavour::Redis,
-        }
     }
 
     fn plan(&self) -> Plan {
@@ -85,8 +61,8 @@ fn main() -> Result<()> {
     let environment = Environment::of(&["benches", "crates"]);
     let workloads: Vec<_> = workload::all().into_iter().filter(|w| options.chooses(w)).collect();
     ensure!(!workloads.is_empty(), "no workload has such a name");
-    let (data, sides) = (Data::new(), options.sides());
-    let server = Server::start(options.flavour(), &data)?;
+    let (data, sides) = (Data::new(), sides(&options.sides));
+    let server = Server::start(options.server.flavour(), &data)?;
     let usage = Usage::now(server.process());
     let mut comparisons = Vec::new();
     for workload in workloads {
@@ -103,9 +79,5 @@ fn main() -> Result<()> {
         notes: vec![LEFT_OUT.to_owned()],
         comparisons,
     };
-    print!("{record}");
-    if let Some(path) = &options.record {
-        std::fs::write(path, record.to_string()).context("cannot write the record")?;
-    }
-    Ok(())
+    publish(&record, options.common.record.as_deref())
 }

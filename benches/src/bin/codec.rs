@@ -1,6 +1,5 @@
 //! Measures the codec and its peers in turn, in one run.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,6 +12,8 @@ use respire_benches::codec::sides::Side;
 use respire_benches::codec::sides::hiredis::Hiredis;
 use respire_benches::codec::workload;
 use respire_benches::environment::Environment;
+use respire_benches::options::Common;
+use respire_benches::record::publish;
 
 /// Measure respire-codec and its peers in turn, and hold it to its bars.
 #[derive(Debug, Parser)]
@@ -23,23 +24,15 @@ struct Options {
     /// Milliseconds of one turn
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
     turn: u64,
-    /// Only workloads in whose name (`Framing/a`) this occurs
-    #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
-    /// Also write the record to this file
-    #[arg(long, value_name = "FILE")]
-    record: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
 }
 
 impl Options {
     fn command(&self, profile: &str) -> String {
-        let Self { rounds, turn, only, record: _ } = self;
-        let only = only.as_ref().map(|text| format!(" --only '{text}'")).unwrap_or_default();
+        let Self { rounds, turn, common } = self;
+        let only = common.only.as_ref().map(|text| format!(" --only '{text}'")).unwrap_or_default();
         format!("cargo run --profile {profile} -- --rounds {rounds} --turn {turn}{only}")
-    }
-
-    fn chooses(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|text| name.contains(text))
     }
 }
 
@@ -59,7 +52,7 @@ fn main() -> Result<()> {
     let allocations = allocations(&options, &environment.profile)?;
     let mut comparisons = Vec::new();
     for workload in workload::all(captured.as_ref().ok())? {
-        if options.chooses(&workload.name()) {
+        if options.common.chooses(&workload.name()) {
             eprintln!("{}", workload.name());
             comparisons.push(compare(&workload, hiredis.as_ref(), plan)?);
         }
@@ -74,11 +67,7 @@ fn main() -> Result<()> {
         comparisons,
         allocations,
     };
-    print!("{record}");
-    if let Some(path) = &options.record {
-        std::fs::write(path, record.to_string()).context("cannot write the record")?;
-    }
-    Ok(())
+    publish(&record, options.common.record.as_deref())
 }
 
 /// Runs the program that counts allocations. It is one of its own because its
@@ -99,7 +88,7 @@ fn allocations(options: &Options, profile: &str) -> Result<Vec<Allocations>> {
     let mut allocations = Vec::new();
     for line in lines.lines() {
         let counted = parse(line).with_context(|| format!("not a count: {line}"))?;
-        if options.chooses(&counted.workload) {
+        if options.common.chooses(&counted.workload) {
             allocations.push(counted);
         }
     }

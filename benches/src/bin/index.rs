@@ -1,20 +1,20 @@
 //! Measures the index and a port of llm-d's commands in turn, against one server, in one process.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use clap::{Parser, ValueEnum};
-use respire_benches::client::quiet::Usage;
+use anyhow::{Result, ensure};
+use clap::Parser;
 use respire_benches::environment::{Environment, command};
 use respire_benches::index::alternate::{Plan, compare};
 use respire_benches::index::fleet::Fleet;
-use respire_benches::index::job::{self, Job, Workload};
-use respire_benches::index::memory;
+use respire_benches::index::job::{self, Job};
 use respire_benches::index::record::Record;
 use respire_benches::index::server::{self, Server};
 use respire_benches::index::sides::Side;
-use respire_cli::local_server::Flavour;
+use respire_benches::index::{hashing, memory};
+use respire_benches::options::{self, Common, sides};
+use respire_benches::quiet::Usage;
+use respire_benches::record::publish;
 
 /// Measure respire's index and llm-d's commands in turn, and hold it to its bars.
 #[derive(Debug, Parser)]
@@ -28,42 +28,16 @@ struct Options {
     /// All lengths with all fleets and all depths, which takes an hour
     #[arg(long)]
     full: bool,
-    /// Only workloads in whose name (`Lookup/53 blocks, 53 held by 10 of 40 pods/loopback`) this occurs
-    #[arg(long, value_name = "TEXT")]
-    only: Option<String>,
     /// Only these sides
     #[arg(long, value_name = "SIDES", value_delimiter = ',')]
     sides: Vec<Side>,
-    /// The server to start
-    #[arg(long, value_enum, default_value_t = Program::Valkey)]
-    server: Program,
-    /// Also write the record to this file
-    #[arg(long, value_name = "FILE")]
-    record: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Program {
-    Valkey,
-    Redis,
-}
-
-impl Options {
-    fn chooses(&self, workload: &Workload) -> bool {
-        self.only.as_ref().is_none_or(|text| workload.to_string().contains(text))
-    }
-
-    fn sides(&self) -> Vec<Side> {
-        let chosen = |side: &Side| self.sides.is_empty() || self.sides.contains(side);
-        Side::value_variants().iter().copied().filter(chosen).collect()
-    }
-
-    fn flavour(&self) -> Flavour {
-        match self.server {
-            Program::Valkey => Flavour::Valkey,
-            Program::Redis => Flavour::Redis,
-        }
-    }
+    /// Only memory and hashing, without the workloads
+    #[arg(long, conflicts_with_all = ["only", "full"])]
+    costs: bool,
+    #[command(flatten)]
+    server: options::Server,
+    #[command(flatten)]
+    common: Common,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -71,10 +45,10 @@ async fn main() -> Result<()> {
     let options = Options::parse();
     let environment = Environment::of(&["benches", "crates"]);
     let mut workloads = job::all(options.full);
-    workloads.retain(|workload| options.chooses(workload));
-    ensure!(!workloads.is_empty(), "no workload has such a name");
+    workloads.retain(|workload| !options.costs && options.common.chooses(&workload.to_string()));
+    ensure!(options.costs || !workloads.is_empty(), "no workload has such a name");
     let plan = Plan { rounds: options.rounds as usize, turn: Duration::from_millis(options.turn) };
-    let server = Server::start(options.flavour(), Duration::from_millis(1))?;
+    let server = Server::start(options.server.flavour(), Duration::from_millis(1))?;
     let uses = |fleet: &Fleet| {
         workloads.iter().any(|w| matches!(w.job, Job::Lookup { fleet: f, .. } if f == *fleet))
     };
@@ -86,7 +60,13 @@ async fn main() -> Result<()> {
     let mut comparisons = Vec::new();
     for workload in workloads {
         eprintln!("{workload}");
-        comparisons.push(compare(workload, &options.sides(), &server, plan).await?);
+        comparisons.push(compare(workload, &sides(&options.sides), &server, plan).await?);
+    }
+    let (mut memory, mut hashing) = (Vec::new(), Vec::new());
+    if options.common.only.is_none() {
+        eprintln!("memory and hashing");
+        memory = memory::measure(&server).await?;
+        hashing = hashing::measure(plan.rounds, plan.turn)?;
     }
     let end = Usage::now(server.process());
     let record = Record {
@@ -96,11 +76,8 @@ async fn main() -> Result<()> {
         server: server.version.clone(),
         shares: usage.zip(end).map(|(start, end)| end.since(&start)),
         comparisons,
-        memory: if options.only.is_none() { memory::measure(&server).await? } else { Vec::new() },
+        memory,
+        hashing,
     };
-    print!("{record}");
-    if let Some(path) = &options.record {
-        std::fs::write(path, record.to_string()).context("cannot write the record")?;
-    }
-    Ok(())
+    publish(&record, options.common.record.as_deref())
 }

@@ -9,6 +9,7 @@ use super::sides::Side;
 use super::turn::{Length, Turn, Turns};
 use super::workload::Workload;
 use crate::series::Series;
+use crate::turns;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -52,13 +53,7 @@ impl Figures {
 }
 
 /// A side's result on a workload.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// It did everything right.
-    Measured(Figures),
-    /// It could not connect, or a reply was wrong or missing.
-    Fails(String),
-}
+pub type Outcome = turns::Outcome<Figures>;
 
 /// What all sides made of a workload.
 #[derive(Debug)]
@@ -72,10 +67,7 @@ pub struct Comparison {
 impl Comparison {
     /// The figures of a side that took part and did not fail.
     pub fn figures(&self, side: Side) -> Option<&Figures> {
-        self.sides.iter().find(|(s, _)| *s == side).and_then(|(_, outcome)| match outcome {
-            Outcome::Measured(figures) => Some(figures),
-            Outcome::Fails(_) => None,
-        })
+        turns::figures(&self.sides, side)
     }
 
     /// The peer with the lowest median of a figure.
@@ -107,17 +99,9 @@ pub fn compare(
     let mut runners: Vec<Runner> = taking_part.map(connect).collect();
     ensure!(!runners.is_empty(), "none of these sides does {workload}");
     for round in 0..plan.rounds {
-        let first = round % runners.len();
-        let (before, after) = runners.split_at_mut(first);
-        after.iter_mut().chain(before).for_each(|runner| runner.turn(plan.length));
+        turns::order(round, runners.len()).for_each(|at| runners[at].turn(plan.length));
     }
-    let sides = runners.into_iter().map(|runner| {
-        let outcome = match runner.outcome {
-            Ok(figures) => Outcome::Measured(figures),
-            Err(error) => Outcome::Fails(format!("{error:#}")),
-        };
-        (runner.side, outcome)
-    });
+    let sides = runners.into_iter().map(|runner| (runner.side, runner.outcome.into()));
     Ok(Comparison { workload, sides: sides.collect() })
 }
 

@@ -4,7 +4,6 @@ pub mod alternate;
 pub mod bars;
 pub mod data;
 pub mod floor;
-pub mod quiet;
 pub mod record;
 pub mod server;
 pub mod sides;

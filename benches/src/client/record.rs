@@ -2,20 +2,15 @@
 
 use std::fmt;
 
-use comfy_table::Table;
-use comfy_table::presets::ASCII_MARKDOWN;
-
 use super::alternate::{Comparison, Figures, Outcome, Plan};
 use super::bars::{self, Bar, ratio};
 use super::data::{FIELD_BYTES, FIELDS, VALUE_BYTES};
-use super::quiet::{OTHERS_MAX, Shares};
 use super::sides::Side;
 use super::turn::WORKERS;
-use crate::environment::{Environment, version};
+use crate::environment::Environment;
+use crate::quiet::Shares;
+use crate::record::{Origin, Warnings, markdown, one_line, server, yes_or_no};
 use crate::series::{Series, nanoseconds};
-
-/// Rounds below which a record is no more than a glance.
-pub const ROUNDS_MIN: usize = 9;
 
 /// Everything that one run found out.
 #[derive(Debug)]
@@ -38,19 +33,14 @@ pub struct Record {
 
 impl Record {
     fn origin(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Environment { cpu, load, date, commit, rustc, profile } = &self.environment;
-        writeln!(f, "- CPU: {cpu}; load average at the start {load}")?;
-        writeln!(f, "- Date: {date}")?;
-        writeln!(f, "- Commit: {commit}")?;
-        writeln!(f, "- Compiler: {rustc}, profile {profile}")?;
-        writeln!(f, "- Command, in benches/: `{}`", self.command)?;
-        writeln!(f, "- Server: {}, on the same machine, started for this run", self.server)?;
-        let crates = ["respire", "rustis", "redis", "fred", "tokio", "rustls"];
-        let versions = crates.map(|name| format!("{name} {}", version(name)));
-        writeln!(f, "- Crates: {}", versions.join(", "))?;
-        for note in &self.notes {
-            writeln!(f, "- {note}")?;
-        }
+        let origin = Origin {
+            environment: &self.environment,
+            command: &self.command,
+            others: &[server(&self.server)],
+            crates: &["respire", "rustis", "redis", "fred", "tokio", "rustls"],
+            notes: &self.notes,
+        };
+        write!(f, "{origin}")?;
         let Plan { rounds, length } = self.plan;
         writeln!(
             f,
@@ -67,28 +57,6 @@ impl Record {
         )
     }
 
-    fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        match self.shares {
-            Some(shares) if shares.is_quiet() => {}
-            Some(Shares { run, others, stolen }) => warnings.push(format!(
-                "The machine was not quiet: of the processors' time, this run had {:.0} %, other \
-                 processes had {:.0} % and other machines {:.0} %, which is more than {:.0} % \
-                 together. Absolute figures, and tails above all, are too high; ratios are better, \
-                 but not good.",
-                100.0 * run,
-                100.0 * others,
-                100.0 * stolen,
-                100.0 * OTHERS_MAX
-            )),
-            None => warnings.push("Whether the machine was quiet is not known.".to_owned()),
-        }
-        if self.plan.rounds < ROUNDS_MIN {
-            warnings.push(format!("Fewer than {ROUNDS_MIN} rounds: a glance, not a record."));
-        }
-        warnings
-    }
-
     fn bars(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bars = bars::all(&self.comparisons);
         if bars.is_empty() {
@@ -96,8 +64,7 @@ impl Record {
         }
         let mut table = markdown(["workload", "figure", "against", "required", "result", "met"]);
         for Bar { workload, figure, against, required, result, met, is_aim: _ } in &bars {
-            let met = if *met { "yes" } else { "**no**" };
-            table.add_row([workload, *figure, against, required, result, met]);
+            table.add_row([workload, *figure, against, required, result, yes_or_no(*met)]);
         }
         let required: Vec<&Bar> = bars.iter().filter(|bar| !bar.is_aim).collect();
         let met = required.iter().filter(|bar| bar.met).count();
@@ -141,21 +108,13 @@ impl Record {
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# The client against its peers\n")?;
-        for warning in self.warnings() {
-            writeln!(f, "> **Warning.** {warning}\n")?;
-        }
+        write!(f, "{}", Warnings { shares: self.shares, rounds: self.plan.rounds })?;
         self.origin(f)?;
         self.bars(f)?;
         writeln!(f, "\n## Figures\n")?;
         writeln!(f, "The last two columns compare throughput: more than 1 is faster.")?;
         self.comparisons.iter().try_for_each(|comparison| Self::comparison(comparison, f))
     }
-}
-
-fn markdown<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN).set_header(header);
-    table
 }
 
 /// A time and its spread, or nothing when it would be made up from too few samples.
@@ -175,10 +134,6 @@ fn throughput(per_request: &Series) -> String {
         many if many >= 1e4 => format!("{:.1} k ± {spread:.0} %", many / 1e3),
         few => format!("{few:.0} ± {spread:.0} %"),
     }
-}
-
-fn one_line(reason: &str) -> String {
-    reason.lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

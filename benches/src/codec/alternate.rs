@@ -10,6 +10,7 @@ use super::sides::{Contestant, Side, contestants};
 use super::workload::Workload;
 use crate::pass::{Pass, Tally};
 use crate::series::Series;
+use crate::turns;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -20,14 +21,8 @@ pub struct Plan {
     pub turn: Duration,
 }
 
-/// A side's result on a workload.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// Nanoseconds per reply, or per command.
-    Measured(Series),
-    /// The side cannot read the input, for this reason.
-    Fails(String),
-}
+/// A side's result on a workload, in nanoseconds per reply, or per command.
+pub type Outcome = turns::Outcome<Series>;
 
 /// What all sides made of a workload.
 #[derive(Debug)]
@@ -41,10 +36,7 @@ pub struct Comparison {
 impl Comparison {
     /// The figures of a side that took part and did not fail.
     pub fn series(&self, side: Side) -> Option<&Series> {
-        self.sides.iter().find(|(s, _)| *s == side).and_then(|(_, outcome)| match outcome {
-            Outcome::Measured(series) => Some(series),
-            Outcome::Fails(_) => None,
-        })
+        turns::figures(&self.sides, side)
     }
 }
 
@@ -64,11 +56,8 @@ pub fn compare(workload: &Workload, hiredis: Option<&Hiredis>, plan: Plan) -> Re
         }
     }
     for round in 0..plan.rounds {
-        let count = runners.len();
-        for place in 0..count {
-            if let Some(runner) = runners.get_mut((round + place) % count) {
-                runner.turn()?;
-            }
+        for at in turns::order(round, runners.len()) {
+            runners[at].turn()?;
         }
     }
     sides.extend(runners.into_iter().map(|r| (r.side, Outcome::Measured(r.series))));

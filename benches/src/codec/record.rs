@@ -8,7 +8,8 @@ use comfy_table::presets::ASCII_MARKDOWN;
 use super::alternate::{Comparison, Outcome, Plan};
 use super::bars::{self, Bar};
 use super::sides::Side;
-use crate::environment::{Environment, version};
+use crate::environment::Environment;
+use crate::record::{Origin, markdown, yes_or_no};
 use crate::series::{Series, nanoseconds};
 
 /// What a side allocated on a workload, once its buffers had their size.
@@ -60,19 +61,14 @@ impl Record {
     }
 
     fn origin(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Environment { cpu, load, date, commit, rustc, profile } = &self.environment;
-        writeln!(f, "- CPU: {cpu}; load average at the start {load}")?;
-        writeln!(f, "- Date: {date}")?;
-        writeln!(f, "- Commit: {commit}")?;
-        writeln!(f, "- Compiler: {rustc}, profile {profile}")?;
-        writeln!(f, "- Command, in benches/: `{}`", self.command)?;
-        writeln!(f, "- hiredis: {}", self.hiredis)?;
-        let peers = ["rustis", "redis", "redis-protocol", "bytes"];
-        let versions = peers.map(|name| format!("{name} {}", version(name)));
-        writeln!(f, "- Crates: {}", versions.join(", "))?;
-        for note in &self.notes {
-            writeln!(f, "- {note}")?;
-        }
+        let origin = Origin {
+            environment: &self.environment,
+            command: &self.command,
+            others: &[format!("hiredis: {}", self.hiredis)],
+            crates: &["rustis", "redis", "redis-protocol", "bytes"],
+            notes: &self.notes,
+        };
+        write!(f, "{origin}")?;
         let Plan { rounds, turn } = self.plan;
         writeln!(
             f,
@@ -157,9 +153,8 @@ impl fmt::Display for Record {
             markdown(["workload", "against", "required", "result", "at the floor", "met"]);
         let bars = self.bars();
         for Bar { what, against, required, result, at_the_floor, met } in &bars {
-            let met = if *met { "yes" } else { "**no**" };
             let floor = at_the_floor.as_deref().unwrap_or_default();
-            table.add_row([what, against, required, result, floor, met]);
+            table.add_row([what, against, required, result, floor, yes_or_no(*met)]);
         }
         let met = bars.iter().filter(|bar| bar.met).count();
         writeln!(f, "\n## Bars: {met} of {} met\n\n{table}", bars.len())?;
@@ -168,12 +163,6 @@ impl fmt::Display for Record {
         self.allocations(f)?;
         self.contents(f)
     }
-}
-
-fn markdown<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN).set_header(header);
-    table
 }
 
 /// The items without those that came before, in their order.

@@ -11,6 +11,7 @@ use super::job::{EVENT, Job, Workload};
 use super::server::{self, Server};
 use super::sides::{Asked, Side};
 use crate::series::Series;
+use crate::turns;
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +47,7 @@ impl Figures {
 }
 
 /// A side's result on a workload.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// It did everything right.
-    Measured(Box<Figures>),
-    /// It could not connect, or an answer was wrong.
-    Fails(String),
-}
+pub type Outcome = turns::Outcome<Box<Figures>>;
 
 /// What all sides made of a workload.
 #[derive(Debug)]
@@ -66,10 +61,7 @@ pub struct Comparison {
 impl Comparison {
     /// The figures of a side that took part and did not fail.
     pub fn figures(&self, side: Side) -> Option<&Figures> {
-        self.sides.iter().find(|(s, _)| *s == side).and_then(|(_, outcome)| match outcome {
-            Outcome::Measured(figures) => Some(&**figures),
-            Outcome::Fails(_) => None,
-        })
+        turns::figures(&self.sides, side).map(|figures| &**figures)
     }
 }
 
@@ -91,18 +83,13 @@ pub async fn compare(
     ensure!(!runners.is_empty(), "none of these sides does {workload}");
     agree(&mut runners);
     for round in 0..plan.rounds {
-        let first = round % runners.len();
-        let (before, after) = runners.split_at_mut(first);
-        for runner in after.iter_mut().chain(before) {
-            runner.turn(plan.turn).await;
+        for at in turns::order(round, runners.len()) {
+            runners[at].turn(plan.turn).await;
         }
     }
     let sides = runners.into_iter().map(|runner| {
-        let outcome = match runner.state {
-            Ok(Ready { figures, .. }) => Outcome::Measured(Box::new(figures)),
-            Err(error) => Outcome::Fails(format!("{error:#}")),
-        };
-        (runner.side, outcome)
+        let figures = runner.state.map(|ready| Box::new(ready.figures));
+        (runner.side, figures.into())
     });
     Ok(Comparison { workload, sides: sides.collect() })
 }

@@ -27,7 +27,9 @@ pub struct Bar {
 pub fn all(comparisons: &[Comparison], memory: &[Memory]) -> Vec<Bar> {
     let mut bars: Vec<Bar> = comparisons.iter().flat_map(of).collect();
     bars.extend(flat(comparisons));
-    bars.extend(memory.iter().filter(|memory| memory.holders == 10).map(smaller));
+    bars.extend(
+        memory.iter().filter(|memory| memory.holders == 10 && memory.columns == 128).map(smaller),
+    );
     bars
 }
 

@@ -3,6 +3,7 @@
 pub mod alternate;
 pub mod bars;
 pub mod fleet;
+pub mod hashing;
 pub mod job;
 pub mod memory;
 pub mod record;

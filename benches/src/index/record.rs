@@ -2,17 +2,15 @@
 
 use std::fmt;
 
-use comfy_table::Table;
-use comfy_table::presets::ASCII_MARKDOWN;
-
 use super::alternate::{Comparison, Figures, Outcome, Plan};
 use super::bars::{self, Bar, ratio};
+use super::hashing::{self, Hashing, Way};
 use super::job::Job;
-use super::memory::{COLUMNS, Memory};
+use super::memory::Memory;
 use super::sides::Side;
-use crate::client::quiet::{OTHERS_MAX, Shares};
-use crate::client::record::ROUNDS_MIN;
-use crate::environment::{Environment, version};
+use crate::environment::Environment;
+use crate::quiet::Shares;
+use crate::record::{Origin, Warnings, markdown, one_line, server, yes_or_no};
 use crate::series::nanoseconds;
 
 /// Everything that one run found out.
@@ -32,20 +30,20 @@ pub struct Record {
     pub comparisons: Vec<Comparison>,
     /// What a block costs.
     pub memory: Vec<Memory>,
+    /// How fast block keys are hashed.
+    pub hashing: Vec<Hashing>,
 }
 
 impl Record {
     fn origin(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Environment { cpu, load, date, commit, rustc, profile } = &self.environment;
-        writeln!(f, "- CPU: {cpu}; load average at the start {load}")?;
-        writeln!(f, "- Date: {date}")?;
-        writeln!(f, "- Commit: {commit}")?;
-        writeln!(f, "- Compiler: {rustc}, profile {profile}")?;
-        writeln!(f, "- Command, in benches/: `{}`", self.command)?;
-        writeln!(f, "- Server: {}, on the same machine, started for this run", self.server)?;
-        let crates = ["respire-kvblock", "redis", "sonic-rs", "tokio"];
-        let versions = crates.map(|name| format!("{name} {}", version(name)));
-        writeln!(f, "- Crates: {}", versions.join(", "))?;
+        let origin = Origin {
+            environment: &self.environment,
+            command: &self.command,
+            others: &[server(&self.server)],
+            crates: &["respire-kvblock", "redis", "sonic-rs", "tokio", "ciborium", "fnv"],
+            notes: &[],
+        };
+        write!(f, "{origin}")?;
         writeln!(
             f,
             "- {} rounds, in each a turn of {:?} for every side, at least one call, another side first each time. The \
@@ -55,26 +53,6 @@ impl Record {
         )
     }
 
-    fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        match self.shares {
-            Some(shares) if shares.is_quiet() => {}
-            Some(Shares { run, others, stolen }) => warnings.push(format!(
-                "The machine was not quiet: of the processors' time, this run had {:.0} %, other processes had \
-                 {:.0} % and other machines {:.0} %, which is more than {:.0} % together.",
-                100.0 * run,
-                100.0 * others,
-                100.0 * stolen,
-                100.0 * OTHERS_MAX
-            )),
-            None => warnings.push("Whether the machine was quiet is not known.".to_owned()),
-        }
-        if self.plan.rounds < ROUNDS_MIN {
-            warnings.push(format!("Fewer than {ROUNDS_MIN} rounds: a glance, not a record."));
-        }
-        warnings
-    }
-
     fn bars(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bars = bars::all(&self.comparisons, &self.memory);
         if bars.is_empty() {
@@ -82,8 +60,7 @@ impl Record {
         }
         let mut table = markdown(["workload", "what", "required", "result", "met"]);
         for Bar { workload, what, required, result, met } in &bars {
-            let met = if *met { "yes" } else { "**no**" };
-            table.add_row([workload, what, required, result, met]);
+            table.add_row([workload, what, required, result, yes_or_no(*met)]);
         }
         let met = bars.iter().filter(|bar| bar.met).count();
         writeln!(f, "\n## Bars: {met} of {} met\n\n{table}", bars.len())
@@ -107,6 +84,7 @@ impl Record {
                             table.add_row(row(comparison, *side, figures));
                         }
                         Outcome::Fails(reason) => {
+                            let reason = one_line(reason);
                             failures.push(format!("{}, {side}: {reason}", comparison.workload));
                         }
                     }
@@ -114,7 +92,7 @@ impl Record {
             }
             writeln!(f, "\n## {title}\n\n{table}")?;
             for failure in failures {
-                writeln!(f, "\nDid not take part: {}", failure.lines().next().unwrap_or_default())?;
+                writeln!(f, "\nDid not take part: {failure}")?;
             }
         }
         Ok(())
@@ -124,22 +102,56 @@ impl Record {
         if self.memory.is_empty() {
             return Ok(());
         }
-        let header = ["holders", "llm-d", "bitmap", "×", "llm-d, mappings", "bitmap, mappings"];
+        let header = [
+            "columns",
+            "holders",
+            "llm-d",
+            "bitmap",
+            "×",
+            "value",
+            "llm-d, mappings",
+            "bitmap, mappings",
+        ];
         let mut table = markdown(header);
         for memory in &self.memory {
             table.add_row([
+                memory.columns.to_string(),
                 memory.holders.to_string(),
                 format!("{:.0}", memory.llm_d),
                 format!("{:.0}", memory.bitmap),
                 format!("{:.1}", memory.llm_d / memory.bitmap),
+                format!("{}, {:.0} bytes", memory.form, memory.value),
                 format!("{:.0}", memory.llm_d_engine),
                 format!("{:.0}", memory.bitmap_engine),
             ]);
         }
         writeln!(
             f,
-            "\n## Memory\n\nBytes for each block, by `MEMORY USAGE`, of {COLUMNS} pods. Mappings are the engine key and, in \
-             llm-d's layout, a share of the reverse index.\n\n{table}"
+            "\n## Memory\n\nBytes for each block: the sum of `MEMORY USAGE` of its keys, without sampling. Mappings are the engine \
+             key. The value is what a block's key holds in the bitmap layout: a list of columns, as long as a bitmap would be \
+             longer, or a bitmap.\n\n{table}"
+        )
+    }
+
+    fn hashing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let libraries = self.hashing.iter().find(|hashing| hashing.way == Way::Libraries);
+        let Some(libraries) = libraries else { return Ok(()) };
+        let mut table = markdown(["by", "blocks a second", "a block", "× as fast"]);
+        for Hashing { way, per_block } in &self.hashing {
+            let each = per_block.median();
+            let times = libraries.per_block.ratios(per_block);
+            table.add_row([
+                way.to_string(),
+                format!("{:.2} M", 1e3 / each),
+                nanoseconds(each),
+                if *way == Way::Libraries { String::new() } else { ratio(&times) },
+            ]);
+        }
+        writeln!(
+            f,
+            "\n## Hashing\n\nCPU time to hash a prompt of {} blocks of {} tokens, all in one call, by one thread.\n\n{table}",
+            hashing::BLOCKS,
+            hashing::TOKENS
         )
     }
 }
@@ -147,13 +159,12 @@ impl Record {
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# The index against llm-d's commands\n")?;
-        for warning in self.warnings() {
-            writeln!(f, "> **Warning.** {warning}\n")?;
-        }
+        write!(f, "{}", Warnings { shares: self.shares, rounds: self.plan.rounds })?;
         self.origin(f)?;
         self.bars(f)?;
         self.figures(f)?;
-        self.memory(f)
+        self.memory(f)?;
+        self.hashing(f)
     }
 }
 
@@ -174,10 +185,4 @@ fn row(comparison: &Comparison, side: Side, figures: &Figures) -> [String; 7] {
         calls.to_string(),
         port.map(|port| ratio(&port.medians.ratios(&figures.medians))).unwrap_or_default(),
     ]
-}
-
-fn markdown<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN).set_header(header);
-    table
 }
