@@ -11,13 +11,8 @@ shift
 case $target in
 decode_split | differential) seeds=corpus/cut ;;
 decode_whole | round_trip | extract) seeds=corpus/wire ;;
+kv_events) seeds=corpus/events ;;
 *) seeds= ;;
-esac
-
-# What only one target needs is not built for the others.
-case $target in
-kv_events) features='--features kv-events' ;;
-*) features= ;;
 esac
 
 # The sanitizer's flags are not stable. Where there is no nightly compiler, the
@@ -32,5 +27,5 @@ fi
 
 mkdir -p "corpus/$target"
 # shellcheck disable=SC2086
-exec cargo $toolchain fuzz run --fuzz-dir . $features "$target" "corpus/$target" $seeds -- \
+exec cargo $toolchain fuzz run --fuzz-dir . "$target" "corpus/$target" $seeds -- \
     -max_total_time="$seconds" -max_len=1048576 -dict=resp.dict -timeout=20 -rss_limit_mb=2048 "$@"
