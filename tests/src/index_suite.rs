@@ -7,6 +7,7 @@
 
 use std::{collections::HashMap, future::Future, sync::Arc};
 
+use futures_util::{StreamExt, future::BoxFuture, stream};
 use respire_kvblock::{
     BlockHash, Index, IndexError, KeyType, LongestPrefixScorer, PodEntry, PodSet,
 };
@@ -17,7 +18,10 @@ use tokio::task::JoinSet;
 #[macro_export]
 macro_rules! index_suite {
     ($open:expr) => {
-        $crate::index_suite! { $open;
+        $crate::index_suite! { @cases tests ($open) }
+    };
+    (@cases $what:ident $arguments:tt) => {
+        $crate::index_suite! { @$what $arguments
             basic_add_and_lookup
             duplicate_pods_are_one_entry_and_tiers_are_two
             filtered_lookup
@@ -62,13 +66,40 @@ macro_rules! index_suite {
             one_index_serves_many_tasks_behind_an_arc
         }
     };
-    ($open:expr; $($case:ident)*) => {$(
+    (@tests ($open:expr) $($case:ident)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $case() {
             let (index, _lives_as_long) = $open.await;
             $crate::index_suite::$case(index).await;
         }
     )*};
+    (@table () $($case:ident)*) => {
+        &[$((stringify!($case), |index| Box::pin($crate::index_suite::$case(index)))),*]
+    };
+}
+
+/// A case and its name.
+type Case = (&'static str, fn(Shared) -> BoxFuture<'static, ()>);
+
+const CASES: &[Case] = index_suite!(@cases table ());
+
+/// How many cases of [`all_cases`] run at the same time.
+const AT_A_TIME: usize = 4;
+
+/// Runs every case of the suite, a few at a time, each with an index that `open` opens, beside what has to live as long. For tests that open it in so many
+/// ways that a test of each case would take too long.
+///
+/// # Panics
+///
+/// When a case fails; the names of all that do are told.
+pub async fn all_cases<L>(open: impl AsyncFn() -> (Shared, L)) {
+    let run = async |&(name, case): &Case| {
+        let (index, _lives_as_long) = open().await;
+        tokio::spawn(case(index)).await.err().map(|_| name)
+    };
+    let failed = stream::iter(CASES).map(run).buffer_unordered(AT_A_TIME);
+    let failed: Vec<&str> = failed.filter_map(std::future::ready).collect().await;
+    assert!(failed.is_empty(), "what is said above is of {failed:?}");
 }
 
 /// The index of one case.

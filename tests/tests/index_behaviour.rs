@@ -1,18 +1,29 @@
-//! The index suite over every backend: in memory, and on both servers in both protocols. Then what only a
-//! configuration, or two backends on one server, can show.
+//! The index suite over every backend: in memory, and on both servers in both layouts, in both protocols, over every transport.
+//! Then what only a configuration, or two backends on one server, can show.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers included")]
 
-use std::{collections::HashMap, error::Error as _, sync::Arc};
+use std::{
+    collections::HashMap,
+    error::Error as _,
+    path::Path,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use proptest::{prelude::*, test_runner::TestRunner};
-use respire::{Client, Config, Pipeline, Protocol};
+use respire::{Client, Config, Pipeline};
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_kvblock::{
     BackendType, BlockHash, InMemoryConfig, InMemoryIndex, Index, IndexConfig, IndexError, KeyType,
     PodEntry, PodSet, ServerConfig, ServerIndex,
 };
-use respire_tests::index_suite::{Shared, cpu, gpu, hashes, holders, mapped};
+use respire_tests::{
+    index_suite::{Shared, cpu, gpu, hashes, holders, mapped},
+    tls::{TlsServer, authority, client_files},
+};
 
 /// An index in memory with room for what the suite does.
 async fn memory() -> (Shared, ()) {
@@ -47,15 +58,6 @@ async fn configured(flavour: Flavour) -> (Shared, LocalServer) {
     (config.open().await.unwrap(), server)
 }
 
-/// A server and an index on it that speaks the given protocol.
-async fn speaking(protocol: Protocol, flavour: Flavour) -> (Shared, LocalServer) {
-    let server = server(flavour);
-    let config: Config = server.url().parse().unwrap();
-    let client = Client::with_config(config.with_protocol(protocol)).await.unwrap();
-    assert_eq!(client.protocol(), Some(protocol));
-    (Arc::new(ServerIndex::new(client)), server)
-}
-
 mod in_memory {
     respire_tests::index_suite!(super::memory());
 }
@@ -64,24 +66,84 @@ mod in_memory_by_bytes {
     respire_tests::index_suite!(super::budgeted());
 }
 
-mod on_valkey {
-    use super::{Flavour, configured};
-    respire_tests::index_suite!(configured(Flavour::Valkey));
+/// How a server is reached.
+#[derive(Clone, Copy)]
+enum Over {
+    Tcp,
+    Unix,
+    Tls,
 }
 
-mod on_redis {
-    use super::{Flavour, configured};
-    respire_tests::index_suite!(configured(Flavour::Redis));
+/// The server of a flavour. All tests that run at the same time share one, and each has a database of its own.
+fn shared(flavour: Flavour) -> Arc<TlsServer> {
+    static SERVERS: [Mutex<Weak<TlsServer>>; 2] =
+        [Mutex::new(Weak::new()), Mutex::new(Weak::new())];
+    let mut server =
+        SERVERS[flavour as usize].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    server.upgrade().unwrap_or_else(|| {
+        let started = Arc::new(TlsServer::start(flavour, &["--databases", "2048"]));
+        *server = Arc::downgrade(&started);
+        started
+    })
 }
 
-mod on_valkey_in_resp2 {
-    use super::{Flavour, Protocol, speaking};
-    respire_tests::index_suite!(speaking(Protocol::Resp2, Flavour::Valkey));
+/// An index in an empty database, opened by a configuration as a router would.
+async fn opened(server: &TlsServer, layout: &str, protocol: u8, over: Over) -> (Shared, ()) {
+    static DATABASES: AtomicU32 = AtomicU32::new(0);
+    let database = DATABASES.fetch_add(1, Ordering::Relaxed);
+    let file = |path: &Path| path.to_str().unwrap().to_owned();
+    let address = match over {
+        Over::Tcp => format!("{}?", server.tcp_url().unwrap()),
+        Over::Unix => format!("unix://{}?", file(server.socket_path())),
+        Over::Tls => {
+            let (url, ca, client) = (server.tls_url(), file(&authority().file()), client_files());
+            let (certificate, key) = (file(&client.certificate), file(&client.key));
+            format!("{url}?tls_ca={ca}&tls_cert={certificate}&tls_key={key}&")
+        }
+    };
+    let address = format!("{address}db={database}&protocol={protocol}");
+    let config = format!(r#"{{"redisConfig":{{"address":"{address}","layout":"{layout}"}}}}"#);
+    let config: IndexConfig = config.parse().unwrap();
+    (config.open().await.unwrap(), ())
 }
 
-mod on_redis_in_resp2 {
-    use super::{Flavour, Protocol, speaking};
-    respire_tests::index_suite!(speaking(Protocol::Resp2, Flavour::Redis));
+/// A test for each way, in which all cases of the suite run.
+macro_rules! suites {
+    ($($name:ident: $flavour:ident, $layout:literal, $protocol:literal, $over:ident;)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            let server = shared(Flavour::$flavour);
+            let open = async || opened(&server, $layout, $protocol, Over::$over).await;
+            respire_tests::index_suite::all_cases(open).await;
+        }
+    )*};
+}
+
+suites! {
+    llm_d_on_valkey_in_resp2_over_tcp: Valkey, "llm-d", 2, Tcp;
+    llm_d_on_valkey_in_resp2_over_unix: Valkey, "llm-d", 2, Unix;
+    llm_d_on_valkey_in_resp2_over_tls: Valkey, "llm-d", 2, Tls;
+    llm_d_on_valkey_in_resp3_over_tcp: Valkey, "llm-d", 3, Tcp;
+    llm_d_on_valkey_in_resp3_over_unix: Valkey, "llm-d", 3, Unix;
+    llm_d_on_valkey_in_resp3_over_tls: Valkey, "llm-d", 3, Tls;
+    llm_d_on_redis_in_resp2_over_tcp: Redis, "llm-d", 2, Tcp;
+    llm_d_on_redis_in_resp2_over_unix: Redis, "llm-d", 2, Unix;
+    llm_d_on_redis_in_resp2_over_tls: Redis, "llm-d", 2, Tls;
+    llm_d_on_redis_in_resp3_over_tcp: Redis, "llm-d", 3, Tcp;
+    llm_d_on_redis_in_resp3_over_unix: Redis, "llm-d", 3, Unix;
+    llm_d_on_redis_in_resp3_over_tls: Redis, "llm-d", 3, Tls;
+    bitmap_on_valkey_in_resp2_over_tcp: Valkey, "bitmap", 2, Tcp;
+    bitmap_on_valkey_in_resp2_over_unix: Valkey, "bitmap", 2, Unix;
+    bitmap_on_valkey_in_resp2_over_tls: Valkey, "bitmap", 2, Tls;
+    bitmap_on_valkey_in_resp3_over_tcp: Valkey, "bitmap", 3, Tcp;
+    bitmap_on_valkey_in_resp3_over_unix: Valkey, "bitmap", 3, Unix;
+    bitmap_on_valkey_in_resp3_over_tls: Valkey, "bitmap", 3, Tls;
+    bitmap_on_redis_in_resp2_over_tcp: Redis, "bitmap", 2, Tcp;
+    bitmap_on_redis_in_resp2_over_unix: Redis, "bitmap", 2, Unix;
+    bitmap_on_redis_in_resp2_over_tls: Redis, "bitmap", 2, Tls;
+    bitmap_on_redis_in_resp3_over_tcp: Redis, "bitmap", 3, Tcp;
+    bitmap_on_redis_in_resp3_over_unix: Redis, "bitmap", 3, Unix;
+    bitmap_on_redis_in_resp3_over_tls: Redis, "bitmap", 3, Tls;
 }
 
 #[tokio::test]
