@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -41,10 +41,35 @@ async fn run(client: &Client, command: &[&str]) {
 /// dies may fail, which is not what is looked at here.
 async fn restart(server: &mut LocalServer, clients: &[Client]) {
     tokio::task::block_in_place(|| server.restart().unwrap());
+    answered(clients).await;
+}
+
+/// Waits until all clients have a server that answers.
+async fn answered(clients: &[Client]) {
     for client in clients {
         while client.execute(Command::new("PING")).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+/// A name for a server's socket that can be given to another server.
+struct ServerName {
+    path: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl ServerName {
+    fn new(server: &LocalServer) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let name = Self { path: directory.path().join("s"), _directory: directory };
+        name.point_to(server);
+        name
+    }
+
+    fn point_to(&self, server: &LocalServer) {
+        let _ = std::fs::remove_file(&self.path);
+        std::os::unix::fs::symlink(server.socket_path(), &self.path).unwrap();
     }
 }
 
@@ -238,17 +263,10 @@ async fn a_replica_answers_nothing_and_once_promoted_only_what_is_confirmed() {
             .args(["--replicaof", &format!("{} {}", address.ip(), address.port())])
             .start()
             .unwrap();
-        // The name under which clients find the primary.
-        let directory = tempfile::tempdir().unwrap();
-        let name = directory.path().join("s");
-        let point_to = |server: &LocalServer| {
-            let _ = std::fs::remove_file(&name);
-            std::os::unix::fs::symlink(server.socket_path(), &name).unwrap();
-        };
-        point_to(&primary);
+        let name = ServerName::new(&primary);
         let (at_primary, at_replica) =
             (client(primary.socket_path()), client(replica.socket_path()));
-        let (w, r) = (client(&name), client(&name));
+        let (w, r) = (client(&name.path), client(&name.path));
         let writer = BitmapIndex::new(w.clone(), options());
         let reader = BitmapIndex::new(r.clone(), options());
         let keys = hashes(0..10);
@@ -266,13 +284,9 @@ async fn a_replica_answers_nothing_and_once_promoted_only_what_is_confirmed() {
         run(&at_replica, &["REPLICAOF", "NO", "ONE"]).await;
         writer.evict(&keys[5..], KeyType::Engine, &[gpu("a")]).await.unwrap();
         assert_eq!(found(&reader, &keys).await, 5);
-        point_to(&replica);
+        name.point_to(&replica);
         tokio::task::block_in_place(|| primary.stop().unwrap());
-        for client in [&w, &r] {
-            while client.execute(Command::new("PING")).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        }
+        answered(&[w, r]).await;
         assert_eq!(found(&reader, &keys).await, 0);
         assert_eq!(reasons(&reader)["a"], ResyncReason::Unconfirmed);
         assert_eq!(found(&writer, &keys).await, 0);
@@ -420,10 +434,16 @@ impl Writer {
     }
 }
 
-/// Pods, writers and readers in front of a server that goes back to what it saved, loses all or loses the registry.
+/// Pods, writers and readers in front of a server that goes back to what it saved, loses all, loses the registry, or is replaced by one that was its
+/// replica up to some time.
 struct World {
     random: StdRng,
+    flavour: Flavour,
     server: LocalServer,
+    /// What has followed the server and was promoted then.
+    replica: Option<LocalServer>,
+    /// The name under which clients find the server.
+    name: ServerName,
     clients: Vec<Client>,
     pods: Vec<Pod>,
     readers: Vec<BitmapIndex>,
@@ -444,11 +464,12 @@ fn any_options(random: &mut StdRng) -> BitmapOptions {
 
 impl World {
     fn new(seed: u64, flavour: Flavour) -> Self {
-        let server = LocalServer::start(flavour).unwrap();
+        let server = LocalServer::builder(flavour).tcp().start().unwrap();
+        let name = ServerName::new(&server);
         let mut clients = Vec::new();
         let mut random = StdRng::seed_from_u64(seed);
         let mut index = || {
-            clients.push(client(server.socket_path()));
+            clients.push(client(&name.path));
             BitmapIndex::new(clients[clients.len() - 1].clone(), any_options(&mut random))
         };
         let mut pods = Vec::new();
@@ -465,7 +486,8 @@ impl World {
             pods.push(Pod { name, held: BTreeSet::new(), life: 0, writers, may_miss: false });
         }
         let readers = vec![index(), index()];
-        Self { random, server, clients, pods, readers, history: Vec::new() }
+        let (replica, history) = (None, Vec::new());
+        Self { random, flavour, server, replica, name, clients, pods, readers, history }
     }
 
     /// Every writer takes part in its pod's first life from the start.
@@ -484,7 +506,9 @@ impl World {
             70..76 => self.freeze_or_thaw().await,
             76..79 => self.sweep().await,
             79 => self.replace_a_router().await,
-            80..84 => {
+            80 => self.promote_a_replica().await,
+            81 => self.fail_over().await,
+            82..84 => {
                 self.note("save");
                 run(&self.clients[0], &["SAVE"]).await;
             }
@@ -506,6 +530,37 @@ impl World {
             _ => self.heal().await,
         }
         self.check().await;
+    }
+
+    /// A server follows the present one until it has everything, and then follows it no more.
+    async fn promote_a_replica(&mut self) {
+        self.note("a replica is promoted");
+        let replica = LocalServer::builder(self.flavour).tcp().start().unwrap();
+        let to_replica = client(replica.socket_path());
+        let address = self.server.tcp_address().unwrap();
+        let (ip, port) = (address.ip().to_string(), address.port().to_string());
+        run(&to_replica, &["REPLICAOF", &ip, &port]).await;
+        loop {
+            let info = Command::new("INFO").arg("replication");
+            let info: String = to_replica.query(info).await.unwrap();
+            if info.contains("master_link_status:up") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        run(&to_replica, &["REPLICAOF", "NO", "ONE"]).await;
+        self.replica = Some(replica);
+    }
+
+    /// The server dies, and what was its replica takes over.
+    async fn fail_over(&mut self) {
+        let Some(replica) = self.replica.take() else { return };
+        self.note("failover");
+        self.loss();
+        self.name.point_to(&replica);
+        let former = std::mem::replace(&mut self.server, replica);
+        tokio::task::block_in_place(|| former.stop().unwrap());
+        answered(&self.clients).await;
     }
 
     fn loss(&mut self) {

@@ -2,13 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers included")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::Duration,
+};
 
 use proptest::{prelude::*, test_runner::TestRunner};
 use respire::{Client, Command, Config, Protocol};
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_kvblock::{
-    BlockHash, ClearBy, FieldFormat, Index, KeyType, PodEntry, PodSet, ServerIndex,
+    BitmapIndex, BitmapOptions, BlockHash, ClearBy, FieldFormat, Index, KeyType, PodEntry, PodSet,
+    ServerIndex,
 };
 use respire_tests::index_suite::hashes;
 
@@ -63,7 +69,7 @@ fn apply_to_model(held: &mut Held, event: &Event) {
     held.retain(|_, tiers| !tiers.is_empty());
 }
 
-async fn apply(index: &ServerIndex, pod: &str, event: &Event) {
+async fn apply(index: &dyn Index, pod: &str, event: &Event) {
     match event {
         Event::Add(blocks, tier) => {
             let request_keys = hashes(blocks.iter().copied());
@@ -124,17 +130,7 @@ async fn run(config: &Config, events: &[Vec<Event>], reversed: bool) {
         let (number, index) = done.unwrap();
         writers.insert(number, index);
     }
-    let reader = ServerIndex::new(admin.clone());
-    for block in 0..BLOCKS {
-        let found = reader.lookup(&hashes([block]), &PodSet::all()).await.unwrap();
-        let found: BTreeSet<String> = found.entries(0).map(ToString::to_string).collect();
-        let mut expected = BTreeSet::new();
-        for (number, held) in models.iter().enumerate() {
-            let tiers = held.get(&block).into_iter().flatten();
-            expected.extend(tiers.map(|tier| format!("pod-{number}@{tier}")));
-        }
-        assert_eq!(found, expected, "block {block}");
-    }
+    compare(&ServerIndex::new(admin.clone()), &models).await;
     let all: Vec<u64> = (0..BLOCKS).collect();
     for (number, index) in &writers {
         for tier in ["gpu", "cpu"] {
@@ -158,7 +154,101 @@ async fn run(config: &Config, events: &[Vec<Event>], reversed: bool) {
     }
 }
 
+/// Holds what an index answers against what the pods hold.
+async fn compare(reader: &dyn Index, models: &[Held]) {
+    for block in 0..BLOCKS {
+        let found = reader.lookup(&hashes([block]), &PodSet::all()).await.unwrap();
+        let found: BTreeSet<String> = found.entries(0).map(ToString::to_string).collect();
+        let mut expected = BTreeSet::new();
+        for (number, held) in models.iter().enumerate() {
+            let tiers = held.get(&block).into_iter().flatten();
+            expected.extend(tiers.map(|tier| format!("pod-{number}@{tier}")));
+        }
+        assert_eq!(found, expected, "block {block}");
+    }
+}
+
+/// The index of one of a pod's two writers in the bitmap layout: they differ in what they remember, and the first one takes the second one for
+/// silent whenever it writes.
+async fn bitmap_writer(config: &Config, number: usize) -> BitmapIndex {
+    let client = Client::with_config(config.clone()).await.unwrap();
+    let options = BitmapOptions::default();
+    let options = match number {
+        0 => options.with_writer_timeout(Duration::ZERO),
+        _ => options.with_mappings_max(NonZeroUsize::MIN),
+    };
+    BitmapIndex::new(client, options)
+}
+
+/// Runs the events of each pod by two tasks that are told the same and go at their own pace, with a sweep all the time. In the end the index has
+/// what the pods hold; and when they have dropped that, and a sweep has gone over it, nothing is left but the registry.
+async fn run_bitmaps(config: &Config, events: &[Vec<Event>]) {
+    let admin = Client::with_config(config.clone()).await.unwrap();
+    admin.execute(Command::new("FLUSHALL")).await.unwrap();
+    let options = BitmapOptions::default().with_quarantine(Duration::ZERO);
+    let sweeper = Arc::new(BitmapIndex::new(admin.clone(), options));
+    sweeper.spawn_sweeps(Duration::from_millis(2));
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut models = Vec::new();
+    for (number, events) in events.iter().enumerate() {
+        let mut held = Held::new();
+        events.iter().for_each(|event| apply_to_model(&mut held, event));
+        models.push(held);
+        // Whoever begins later begins with what the pod holds then: both are there from the start.
+        let pod = format!("pod-{number}");
+        let first = Event::Add(vec![BLOCKS], "gpu");
+        let (one, other) = (bitmap_writer(config, 0).await, bitmap_writer(config, 1).await);
+        for writer in [&one, &other] {
+            apply(writer, &pod, &first).await;
+        }
+        for writer in [one, other] {
+            let (pod, events) = (pod.clone(), events.clone());
+            tasks.spawn(async move {
+                for event in &events {
+                    apply(&writer, &pod, event).await;
+                }
+                (pod, writer)
+            });
+        }
+    }
+    let mut writers = BTreeMap::new();
+    while let Some(done) = tasks.join_next().await {
+        let (pod, writer) = done.unwrap();
+        writers.insert(pod, writer);
+    }
+    compare(&*sweeper, &models).await;
+    let all: Vec<u64> = (0..=BLOCKS).collect();
+    for (pod, writer) in &writers {
+        for tier in ["gpu", "cpu"] {
+            apply(writer, pod, &Event::EvictByEngine(all.clone(), tier)).await;
+        }
+    }
+    for _ in 0..2 {
+        while !sweeper.sweep(1000).await.unwrap().is_done {}
+    }
+    let names: Vec<Vec<u8>> = admin.query(Command::new("KEYS").arg("*")).await.unwrap();
+    assert_eq!(names, [b"kvb:r"]);
+}
+
+fn check_bitmaps(flavour: Flavour, protocol: Protocol) {
+    run_cases(flavour, protocol, async |config, events| run_bitmaps(config, events).await);
+}
+
+#[test]
+fn two_writers_a_pod_leave_what_they_mean_in_bitmaps_on_valkey() {
+    check_bitmaps(Flavour::Valkey, Protocol::Resp3);
+}
+
+#[test]
+fn two_writers_a_pod_leave_what_they_mean_in_bitmaps_on_redis() {
+    check_bitmaps(Flavour::Redis, Protocol::Resp2);
+}
+
 fn check(flavour: Flavour, protocol: Protocol, reversed: bool) {
+    run_cases(flavour, protocol, async |config, events| run(config, events, reversed).await);
+}
+
+fn run_cases(flavour: Flavour, protocol: Protocol, case: impl AsyncFn(&Config, &[Vec<Event>])) {
     let server = LocalServer::start(flavour).unwrap();
     let config = server.url().parse::<Config>().unwrap().with_protocol(protocol);
     let runtime =
@@ -168,7 +258,7 @@ fn check(flavour: Flavour, protocol: Protocol, reversed: bool) {
     let events = prop::collection::vec(prop::collection::vec(any_event(), 1..25), 4);
     TestRunner::new(config_of_run)
         .run(&events, |events| {
-            runtime.block_on(run(&config, &events, reversed));
+            runtime.block_on(case(&config, &events));
             Ok(())
         })
         .unwrap();
