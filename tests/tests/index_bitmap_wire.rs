@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use respire::{Client, Command, commands::*};
 use respire_cli::local_server::Flavour;
 use respire_kvblock::{
-    BitmapIndex, BitmapOptions, BlockHash, Index, IndexError, KeyType, LongestPrefixScorer,
-    PodEntry, PodSet, ServerIndex,
+    BitmapIndex, BitmapOptions, BlockHash, Index, IndexConfig, IndexError, KeyType,
+    LongestPrefixScorer, PodEntry, PodSet, ServerIndex,
 };
 use respire_tests::{
     index_suite::{gpu, hashes, holders, mapped},
-    servers::on_each_server,
+    servers::{in_time, on_each_server},
 };
 
 const POD: &str = "10.0.0.1:8000";
@@ -410,6 +410,59 @@ async fn a_sweep_does_not_push_out_which_mappings_are_remembered() {
         assert_eq!(mapped(&own, 1).await, None);
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_index_sweeps_in_the_background_where_that_is_configured_and_as_long_as_it_lives() {
+    for flavour in Flavour::ALL {
+        let server = respire_cli::local_server::LocalServer::start(flavour).unwrap();
+        let config = |more: &str| -> IndexConfig {
+            let url = server.url();
+            format!(
+                r#"{{"redisConfig":{{"address":"{url}","layout":"bitmap","quarantine":0,{more}}}}}"#
+            )
+            .parse()
+            .unwrap()
+        };
+        let client = Client::connect(&server.url()).await.unwrap();
+        // Its pod is renewed by nobody.
+        let leased = config(r#""lease":"1ms""#).open().await.unwrap();
+        leased.add(Some(&hashes([1])), &hashes([11]), &[gpu("leased")]).await.unwrap();
+        let index = config(r#""sweepInterval":"5ms""#).open().await.unwrap();
+        index.add(Some(&hashes([2])), &hashes([12]), &[gpu("cleared")]).await.unwrap();
+        index.clear("cleared").await.unwrap();
+        in_time(async {
+            // Until there is nothing but the registry, in which all columns are free.
+            while client.query::<i64>(Command::new("DBSIZE")).await.unwrap() > 1
+                || text(&registry(&client).await["free"]) != "0,1,"
+            {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        leased.add(None, &hashes([13]), &[gpu("leased")]).await.unwrap();
+        assert_eq!(holders(&leased, 13).await, []);
+        let named: Vec<_> = leased
+            .resyncs()
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|resync| resync.pod_identifier)
+            .collect();
+        assert_eq!(named, ["leased"]);
+        drop(index);
+        in_time(async {
+            let mut scans = calls(&client, "scan").await;
+            loop {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                match calls(&client, "scan").await {
+                    now if now == scans => break,
+                    now => scans = now,
+                }
+            }
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use respire::{Client, Command, Pipeline};
-use respire_kvblock::{BlockHash, Index, IndexError, PodEntry, PodSet};
+use respire_kvblock::{BitmapIndex, BlockHash, Index, IndexError, PodEntry, PodSet};
 use serde::Serialize;
 
 /// How many keys the server looks at for one page of a scan.
@@ -106,6 +106,51 @@ impl fmt::Display for Found {
             write!(f, "{} {pod} {blocks}", if number == 0 { ":" } else { "," })?;
         }
         writeln!(f)
+    }
+}
+
+/// What a sweep has done. `Display` is one line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Swept {
+    /// Keys of the index that were looked at.
+    pub keys: usize,
+    /// Blocks out of which pods were taken that are gone.
+    pub changed: usize,
+    /// Keys of an earlier registry that were removed.
+    pub removed: usize,
+    /// Columns that can be given out again.
+    pub freed: usize,
+    /// Pods that are no longer listed.
+    pub forgotten: usize,
+}
+
+impl fmt::Display for Swept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { keys, changed, removed, freed, forgotten } = self;
+        write!(
+            f,
+            "{keys} keys: {changed} blocks changed, {removed} keys removed, {freed} columns freed, {forgotten} pods forgotten"
+        )
+    }
+}
+
+/// Sweeps the whole database once.
+///
+/// # Errors
+///
+/// When the server cannot be asked or written to.
+pub async fn sweep(index: &BitmapIndex) -> Result<Swept, IndexError> {
+    let mut swept = Swept::default();
+    loop {
+        let step = index.sweep(PAGE).await?;
+        swept.keys += step.keys;
+        swept.changed += step.changed;
+        swept.removed += step.removed;
+        swept.freed += step.freed;
+        swept.forgotten += step.forgotten;
+        if step.is_done {
+            return Ok(swept);
+        }
     }
 }
 

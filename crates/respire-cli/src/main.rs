@@ -27,7 +27,8 @@ use respire_cli::report::Report;
 use respire_cli::source::{Extent, Requests, Source};
 use respire_cli::store::{Store, StoreChoice, StoreError, server_name};
 use respire_kvblock::{
-    BlockHash, ConfigError, Index, IndexConfig, IndexerConfig, KeyType, Layout, ServerConfig,
+    BitmapIndex, BlockHash, ConfigError, Index, IndexConfig, IndexerConfig, KeyType, Layout,
+    ServerConfig,
 };
 
 use crate::args::{Action, BenchArgs, Cli, Command, DoctorArgs, HashArgs, IndexArgs, ReplayArgs};
@@ -147,18 +148,26 @@ async fn index(args: &IndexArgs) -> Result<ExitCode, Box<dyn Error>> {
         }
         Action::Add { keys, entry, engine_key } => {
             let keys = keys_or_input(keys)?;
-            target.open().await?.add(Some(engine_key), &keys, entry).await?;
+            let index = target.open().await?;
+            index.add(Some(engine_key), &keys, entry).await?;
+            index.leave().await?;
             print_done(args.json)?;
         }
         Action::Evict { keys, entry, engine } => {
             let keys = keys_or_input(keys)?;
             let key_type = if *engine { KeyType::Engine } else { KeyType::Request };
-            target.open().await?.evict(&keys, key_type, entry).await?;
+            let index = target.open().await?;
+            index.evict(&keys, key_type, entry).await?;
+            index.leave().await?;
             print_done(args.json)?;
         }
         Action::Clear { pod } => {
             target.open().await?.clear(pod).await?;
             print_done(args.json)?;
+        }
+        Action::Sweep => {
+            let swept = index::sweep(&target.open_bitmap().await?).await?;
+            print_either(&swept, args.json)?;
         }
         Action::Stat { entries } => {
             let layout = target.layout();
@@ -231,12 +240,17 @@ impl Target {
     }
 
     async fn open(&self) -> Result<Arc<dyn Index>, Box<dyn Error>> {
-        let server = self.server.clone();
-        let config = match self.is_redis {
-            true => IndexConfig::redis(server),
-            false => IndexConfig::valkey(server),
-        };
+        let server = ServerConfig { sweep_interval: None, ..self.server.clone() };
+        let config =
+            if self.is_redis { IndexConfig::redis(server) } else { IndexConfig::valkey(server) };
         Ok(config.open().await?)
+    }
+
+    async fn open_bitmap(&self) -> Result<BitmapIndex, Box<dyn Error>> {
+        match self.server.bitmap_options()? {
+            Some(options) => Ok(BitmapIndex::new(self.client().await?, options)),
+            None => Err("only an index in the bitmap layout is swept".into()),
+        }
     }
 
     async fn client(&self) -> Result<Client, Box<dyn Error>> {

@@ -79,6 +79,34 @@ fn blocks_are_added_found_evicted_and_cleared_in_every_layout_on_both_servers() 
 }
 
 #[test]
+fn a_sweep_gives_back_what_gone_pods_have_left() {
+    let server = start(Flavour::Valkey);
+    let url = server.url();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("index.json");
+    let index = json!({"address": url, "layout": "bitmap", "quarantine": 0});
+    let document = json!({"kvBlockIndexConfig": {"valkeyConfig": index}});
+    std::fs::write(&file, document.to_string()).unwrap();
+    let config = file.to_str().unwrap();
+    let run = |args: &[&str]| done(&[&["--config", config], args].concat(), "");
+    run(&["add", "11", "12", "--entry", "a@gpu", "--engine-key", "901", "--engine-key", "902"]);
+    run(&["add", "12", "--entry", "b@gpu"]);
+    run(&["clear", "a"]);
+    let swept: Value = serde_json::from_str(&run(&["sweep", "--json"])).unwrap();
+    let expected = json!({"keys": 4, "changed": 2, "removed": 0, "freed": 1, "forgotten": 0});
+    assert_eq!(swept, expected);
+    assert_eq!(run(&["lookup", "12"]), "12  b@gpu\n1 of 1 blocks: b 1\n");
+    let nothing = "blocks changed, 0 keys removed, 0 columns freed, 0 pods forgotten\n";
+    let swept = run(&["sweep"]);
+    assert!(swept.ends_with(&format!("keys: 0 {nothing}")), "{swept}");
+    // The layout that the file names is that of every command.
+    let stat: Value = serde_json::from_str(&run(&["stat", "--json"])).unwrap();
+    assert_eq!((&stat["block_keys"], &stat["other_keys"]), (&json!(3), &json!(0)));
+    let error = refused(&["--url", &url, "sweep"], 1);
+    assert!(error.contains("only an index in the bitmap layout is swept"), "{error}");
+}
+
+#[test]
 fn what_there_is_is_counted_by_kind_and_pod() {
     let server = start(Flavour::Valkey);
     let url = server.url();

@@ -188,6 +188,19 @@ pub struct ServerConfig {
     /// [`ServerIndex::with_near_cache`].
     #[serde(skip_serializing_if = "is_default")]
     pub near_cache: bool,
+    /// For how long pods count without a [renewal](Index::renew), in the bitmap layout; see [`BitmapOptions::with_lease`]. This and the other durations
+    /// are written to JSON in nanoseconds.
+    #[serde(skip_serializing_if = "is_default", serialize_with = "serialize_if_some")]
+    pub lease: Option<Duration>,
+    /// See [`BitmapOptions::with_quarantine`].
+    #[serde(skip_serializing_if = "is_default", serialize_with = "serialize_if_some")]
+    pub quarantine: Option<Duration>,
+    /// See [`BitmapOptions::with_writer_timeout`].
+    #[serde(skip_serializing_if = "is_default", serialize_with = "serialize_if_some")]
+    pub writer_timeout: Option<Duration>,
+    /// How often the index [sweeps in the background](BitmapIndex::spawn_sweeps), in the bitmap layout; without it, it does not.
+    #[serde(skip_serializing_if = "is_default", serialize_with = "serialize_if_some")]
+    pub sweep_interval: Option<Duration>,
 }
 
 impl ServerConfig {
@@ -212,6 +225,10 @@ impl ServerConfig {
             field_format: FieldFormat::default(),
             clear_by: ClearBy::default(),
             near_cache: false,
+            lease: None,
+            quarantine: None,
+            writer_timeout: None,
+            sweep_interval: None,
         }
     }
 
@@ -296,12 +313,13 @@ impl ServerConfig {
         if backend == BackendType::Valkey && self.backend_type != BackendType::Valkey {
             return Err(contradicting_type(setting).into());
         }
-        match self.layout {
-            Layout::LlmD => ServerIndex::check_key_prefix(&self.key_prefix).map_err(|problem| {
+        self.check_layout(setting)?;
+        if self.layout == Layout::LlmD {
+            ServerIndex::check_key_prefix(&self.key_prefix).map_err(|problem| {
                 ConfigError::invalid(&format!("{setting}.keyPrefix"), problem)
-            })?,
-            Layout::Bitmap => self.check_bitmap(setting)?,
+            })?;
         }
+        let bitmap_options = self.bitmap_options_at(setting)?;
         let kind = self.backend_type;
         let failed = |what: &str, source| {
             IndexError::create(backend.title(), IndexError::client(what.to_owned(), source))
@@ -332,13 +350,12 @@ impl ServerConfig {
             // A server may forbid to be asked, and serve an index all the same.
             Err(error) => tracing::debug!(%error, "the server's settings are not known"),
         }
-        if self.layout == Layout::Bitmap {
-            let options = BitmapOptions::default();
-            let options = match &*self.key_prefix {
-                "" => options,
-                prefix => options.with_key_prefix(prefix)?,
-            };
-            return Ok(Arc::new(BitmapIndex::new(client, options)));
+        if let Some(options) = bitmap_options {
+            let index = Arc::new(BitmapIndex::new(client, options));
+            if let Some(interval) = self.sweep_interval {
+                index.spawn_sweeps(interval);
+            }
+            return Ok(index);
         }
         let index = ServerIndex::new(client)
             .with_field_format(self.field_format)
@@ -351,26 +368,63 @@ impl ServerConfig {
         Ok(Arc::new(opened.map_err(|error| IndexError::create(kind.title(), error))?))
     }
 
-    /// Whether the prefix can be one and no setting is of the other layout only.
-    fn check_bitmap(&self, setting: &str) -> Result<(), ConfigError> {
-        if !self.key_prefix.is_empty() {
-            BitmapOptions::check_key_prefix(&self.key_prefix).map_err(|problem| {
-                ConfigError::invalid(&format!("{setting}.keyPrefix"), problem)
-            })?;
+    /// The options of the index in the bitmap layout; `None` where the layout is another one.
+    ///
+    /// # Errors
+    ///
+    /// When the prefix cannot be one.
+    pub fn bitmap_options(&self) -> Result<Option<BitmapOptions>, ConfigError> {
+        self.bitmap_options_at("")
+    }
+
+    fn bitmap_options_at(&self, setting: &str) -> Result<Option<BitmapOptions>, ConfigError> {
+        if self.layout != Layout::Bitmap {
+            return Ok(None);
         }
-        let others = [
+        let mut options = BitmapOptions::default().with_lease(self.lease);
+        if !self.key_prefix.is_empty() {
+            let named = |problem| ConfigError::invalid(&within(setting, "keyPrefix"), problem);
+            options = options.with_checked_prefix(&self.key_prefix).map_err(named)?;
+        }
+        if let Some(quarantine) = self.quarantine {
+            options = options.with_quarantine(quarantine);
+        }
+        if let Some(timeout) = self.writer_timeout {
+            options = options.with_writer_timeout(timeout);
+        }
+        Ok(Some(options))
+    }
+
+    /// Whether no setting is of the other layout only.
+    fn check_layout(&self, setting: &str) -> Result<(), ConfigError> {
+        let of_llm_d = [
             ("fieldFormat", is_default(&self.field_format)),
             ("clearBy", is_default(&self.clear_by)),
             ("nearCache", is_default(&self.near_cache)),
         ];
+        let of_bitmap = [
+            ("lease", is_default(&self.lease)),
+            ("quarantine", is_default(&self.quarantine)),
+            ("writerTimeout", is_default(&self.writer_timeout)),
+            ("sweepInterval", is_default(&self.sweep_interval)),
+        ];
+        let (others, layout) = match self.layout {
+            Layout::LlmD => (&of_bitmap[..], "llm-d's"),
+            Layout::Bitmap => (&of_llm_d[..], "the bitmap"),
+        };
         match others.iter().find(|(_, is_default)| !is_default) {
             None => Ok(()),
             Some((name, _)) => {
-                let problem = "has no meaning in the bitmap layout: leave it out".to_owned();
-                Err(ConfigError::invalid(&format!("{setting}.{name}"), problem))
+                let problem = format!("has no meaning in {layout} layout: leave it out");
+                Err(ConfigError::invalid(&within(setting, name), problem))
             }
         }
     }
+}
+
+/// The name of a setting below another.
+fn within(setting: &str, name: &str) -> String {
+    if setting.is_empty() { name.to_owned() } else { format!("{setting}.{name}") }
 }
 
 impl fmt::Debug for ServerConfig {
@@ -389,6 +443,10 @@ impl fmt::Debug for ServerConfig {
             .field("field_format", &self.field_format)
             .field("clear_by", &self.clear_by)
             .field("near_cache", &self.near_cache)
+            .field("lease", &self.lease)
+            .field("quarantine", &self.quarantine)
+            .field("writer_timeout", &self.writer_timeout)
+            .field("sweep_interval", &self.sweep_interval)
             .finish()
     }
 }
@@ -596,6 +654,16 @@ fn serialize_nanoseconds<S: Serializer>(
 ) -> Result<S::Ok, S::Error> {
     let nanoseconds = i64::try_from(duration.as_nanos());
     serializer.serialize_i64(nanoseconds.map_err(serde::ser::Error::custom)?)
+}
+
+fn serialize_if_some<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => serialize_nanoseconds(duration, serializer),
+        None => serializer.serialize_none(),
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

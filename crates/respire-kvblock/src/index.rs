@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::{BlockHash, IndexError, Lookup, PodEntry};
+use crate::{BlockHash, IndexError, Lookup, PodEntry, Resync};
 
 /// Which pods hold which blocks.
 ///
@@ -96,6 +96,37 @@ pub trait Index: Send + Sync {
     /// When the backend cannot be asked or written to.
     async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError>;
 
+    /// The pods of which the index has lost something behind its caller's back, and why, each told once: they have to announce their blocks again. To be
+    /// asked now and then. Only an index on a server can lose anything so.
+    ///
+    /// # Errors
+    ///
+    /// When the backend has to be asked for it, and cannot be.
+    async fn resyncs(&self) -> Result<Vec<Resync>, IndexError> {
+        Ok(Vec::new())
+    }
+
+    /// Renews the leases of pods, where the index gives any: see [`BitmapOptions::with_lease`](crate::BitmapOptions::with_lease). How many were
+    /// renewed.
+    ///
+    /// # Errors
+    ///
+    /// When the backend cannot be written to.
+    async fn renew(&self, pods: &[&str]) -> Result<usize, IndexError> {
+        let _ = pods;
+        Ok(0)
+    }
+
+    /// For a program that ends: others need not reckon with this writer any more. See
+    /// [`BitmapIndex::leave`](crate::BitmapIndex::leave); to all other backends it is the same who has written.
+    ///
+    /// # Errors
+    ///
+    /// When the backend cannot be written to.
+    async fn leave(&self) -> Result<(), IndexError> {
+        Ok(())
+    }
+
     /// What kind of index this is and where it is kept, for logs; without credentials. It is what `Debug` of a
     /// `dyn Index` shows.
     fn describe(&self) -> Cow<'_, str> {
@@ -147,6 +178,18 @@ impl<T: Index + ?Sized> Index for Arc<T> {
 
     async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError> {
         (**self).clear(pod_identifier).await
+    }
+
+    async fn resyncs(&self) -> Result<Vec<Resync>, IndexError> {
+        (**self).resyncs().await
+    }
+
+    async fn renew(&self, pods: &[&str]) -> Result<usize, IndexError> {
+        (**self).renew(pods).await
+    }
+
+    async fn leave(&self) -> Result<(), IndexError> {
+        (**self).leave().await
     }
 
     fn describe(&self) -> Cow<'_, str> {

@@ -15,7 +15,9 @@ use std::{
 use async_trait::async_trait;
 use tracing::{Instrument, Span, field::Empty};
 
-use crate::{BlockHash, Index, IndexError, IndexMetrics, KeyType, Lookup, PodEntry, PodSet};
+use crate::{
+    BlockHash, Index, IndexError, IndexMetrics, KeyType, Lookup, PodEntry, PodSet, Resync,
+};
 
 /// Another index, of which each lookup, add and evict has a span, and every call is counted if there are
 /// [metrics](Self::with_metrics).
@@ -196,6 +198,18 @@ impl Index for ObservedIndex {
         let (outcome, _) = self.call("clear", |_| true, self.index.clear(pod_identifier)).await;
         self.log_if_due();
         outcome
+    }
+
+    async fn resyncs(&self) -> Result<Vec<Resync>, IndexError> {
+        self.index.resyncs().await
+    }
+
+    async fn renew(&self, pods: &[&str]) -> Result<usize, IndexError> {
+        self.index.renew(pods).await
+    }
+
+    async fn leave(&self) -> Result<(), IndexError> {
+        self.index.leave().await
     }
 
     fn describe(&self) -> Cow<'_, str> {

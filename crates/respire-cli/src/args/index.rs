@@ -96,6 +96,8 @@ pub(crate) enum Action {
         #[arg(value_name = "POD")]
         pod: String,
     },
+    /// Give back the room of pods that are gone; bitmap layout only
+    Sweep,
     /// Count what there is
     Stat {
         /// Count the entries of each pod as well, which reads the whole index; llm-d's layout only
@@ -116,7 +118,8 @@ Lookup prints each block that was found with its entries, and how many blocks
 each pod holds from the first on; with --json:
   {\"asked\":3,\"complete\":true,\"blocks\":[{\"key\":7,\"entries\":[\"a@gpu\"]}],
    \"pods\":{\"a\":1}}
-Add, evict and clear print nothing, or {\"done\":true}.
+Add, evict and clear print nothing, or {\"done\":true}. Sweep walks over the
+whole database once and prints what it has done.
 
 Exit status: 0 if it was done, even if nothing was found; 1 if the index cannot
 be asked or refuses; 2 for a wrong command line.";

@@ -97,21 +97,20 @@ impl BitmapOptions {
     ///
     /// [`config_error`](IndexError::config_error) for an empty prefix, with which every key of the database would be looked at as one of
     /// the index, and for one of more than 128 bytes.
-    pub fn with_key_prefix(mut self, prefix: impl Into<String>) -> Result<Self, IndexError> {
-        let prefix = prefix.into();
-        Self::check_key_prefix(&prefix)
-            .map_err(|problem| ConfigError::invalid("keyPrefix", problem))?;
-        self.key_prefix = prefix;
-        Ok(self)
+    pub fn with_key_prefix(self, prefix: impl Into<String>) -> Result<Self, IndexError> {
+        let named = |problem| ConfigError::invalid("keyPrefix", problem).into();
+        self.with_checked_prefix(prefix).map_err(named)
     }
 
-    /// What is wrong with a prefix, if it cannot be one.
-    pub(crate) fn check_key_prefix(prefix: &str) -> Result<(), String> {
+    /// The same, or what is wrong with the prefix.
+    pub(crate) fn with_checked_prefix(mut self, prefix: impl Into<String>) -> Result<Self, String> {
+        let prefix = prefix.into();
         match prefix.len() {
-            0 => Err("must not be empty".to_owned()),
-            1..=PREFIX_MAX => Ok(()),
-            _ => Err(format!("must have at most {PREFIX_MAX} bytes")),
+            0 => return Err("must not be empty".to_owned()),
+            1..=PREFIX_MAX => self.key_prefix = prefix,
+            _ => return Err(format!("must have at most {PREFIX_MAX} bytes")),
         }
+        Ok(self)
     }
 
     /// Sets for how long the pods that this index writes for count without a [renewal](BitmapIndex::renew). `None`: for ever.
@@ -193,7 +192,8 @@ impl BitmapOptions {
 ///
 /// # What it leaves to its user
 ///
-/// It has no task of its own. [`sweep`](Self::sweep) gives room back and judges leases; call it now and then from one or several processes.
+/// It has no task of its own, unless it is [asked for one](Self::spawn_sweeps). [`sweep`](Self::sweep) gives room back and judges leases; call it now
+/// and then from one or several processes. Leases are [renewed](Self::renew) by whoever knows that a pod is alive.
 pub struct BitmapIndex {
     client: Client,
     names: Names,
@@ -343,6 +343,18 @@ impl Index for BitmapIndex {
     /// [`BitmapIndex`].
     async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError> {
         self.end_life(pod_identifier).await
+    }
+
+    async fn resyncs(&self) -> Result<Vec<Resync>, IndexError> {
+        Ok(Self::resyncs(self))
+    }
+
+    async fn renew(&self, pods: &[&str]) -> Result<usize, IndexError> {
+        Self::renew(self, pods).await
+    }
+
+    async fn leave(&self) -> Result<(), IndexError> {
+        Self::leave(self).await
     }
 
     fn describe(&self) -> Cow<'_, str> {

@@ -1,6 +1,9 @@
 //! What gives room back: a walk over the database in bounded steps.
 
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{Arc, PoisonError, Weak},
+    time::Duration,
+};
 
 use respire::{Command, Pipeline, Reply};
 
@@ -20,6 +23,10 @@ const SCAN_COUNT: usize = 512;
 
 /// The most columns of one pass.
 const COLUMNS_PER_PASS: usize = 1024;
+
+/// Keys of one step of a sweep in the background, and the pause behind it: a server spends a percent or two of its time on it.
+const BACKGROUND_KEYS: usize = 2048;
+const BACKGROUND_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a step of a sweep has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +65,19 @@ struct Page {
 }
 
 impl BitmapIndex {
+    /// Sweeps in the background: a task walks over the whole database in small steps, waits for the interval and begins again. It ends when
+    /// the index is dropped, an interval later at most. A pass that fails is logged, and tried again with the next one.
+    ///
+    /// One process that does it is enough for an index, and several do no harm: each interval is a little shorter or longer, so that
+    /// they do not walk together for ever.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub fn spawn_sweeps(self: &Arc<Self>, interval: Duration) {
+        tokio::spawn(sweeps(Arc::downgrade(self), interval));
+    }
+
     /// A step of the sweep, over some `keys` keys of the database or a few hundred more, the index's own and others: frees the columns of pods that were cleared or whose leases ran out, and
     /// removes what nobody reads any more. It also judges leases when it begins a pass.
     ///
@@ -241,6 +261,26 @@ impl BitmapIndex {
             Some(_) => pass.columns.len(),
             None => 0,
         })
+    }
+}
+
+async fn sweeps(index: Weak<BitmapIndex>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval.mul_f64(rand::random_range(0.8..1.2))).await;
+        loop {
+            // Not held over a pause, so that whoever else holds the index decides how long it lives.
+            let Some(index) = index.upgrade() else { return };
+            match index.sweep(BACKGROUND_KEYS).await {
+                Ok(step) if step.is_done => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a sweep of the index has failed");
+                    break;
+                }
+            }
+            drop(index);
+            tokio::time::sleep(BACKGROUND_PAUSE).await;
+        }
     }
 }
 

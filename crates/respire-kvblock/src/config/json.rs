@@ -278,7 +278,7 @@ fn in_memory_config(setting: Setting<'_>) -> Result<InMemoryConfig, ConfigError>
 
 fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerConfig, ConfigError> {
     let path = setting.path.clone();
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 13] = [
         "address",
         "backendType",
         "enableRDMA",
@@ -288,6 +288,10 @@ fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerCon
         "fieldFormat",
         "clearBy",
         "nearCache",
+        "lease",
+        "quarantine",
+        "writerTimeout",
+        "sweepInterval",
     ];
     let members = setting.members(&NAMES)?;
     let mut config = ServerConfig::default_for(backend);
@@ -341,6 +345,18 @@ fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerCon
             "reverseIndex" => ClearBy::ReverseIndex,
             _ => return Err(clear_by.must_be("scan, reverseIndexThenScan or reverseIndex")),
         };
+    }
+    if let Some(lease) = members.find("lease") {
+        config.lease = Some(lease.time()?);
+    }
+    if let Some(quarantine) = members.find("quarantine") {
+        config.quarantine = Some(quarantine.duration()?);
+    }
+    if let Some(timeout) = members.find("writerTimeout") {
+        config.writer_timeout = Some(timeout.time()?);
+    }
+    if let Some(interval) = members.find("sweepInterval") {
+        config.sweep_interval = Some(interval.duration()?).filter(|interval| !interval.is_zero());
     }
     Ok(config)
 }
@@ -475,6 +491,12 @@ impl<'a> Setting<'a> {
                 .map(Duration::from_nanos),
         };
         duration.ok_or_else(|| self.must_be(r#"nanoseconds or a duration such as "1m0s""#))
+    }
+
+    /// A duration that is not zero.
+    fn time(&self) -> Result<Duration, ConfigError> {
+        let duration = self.duration()?;
+        if duration.is_zero() { Err(self.must_be("above 0")) } else { Ok(duration) }
     }
 
     /// `None` for an empty text, which stands for the default in llm-d.

@@ -117,6 +117,35 @@ async fn a_layout_is_configured_and_has_settings_of_its_own() {
         r#"{"valkeyConfig":{"address":"valkey://127.0.0.1:1","layout":"bitmap","nearCache":true}}"#;
     let (error, _) = open_error(&index_config(bad)).await;
     assert_eq!(error.config_error().unwrap().setting(), Some("valkeyConfig.nearCache"));
+    let bad = r#"{"valkeyConfig":{"address":"valkey://127.0.0.1:1","lease":"30s"}}"#;
+    let (error, _) = open_error(&index_config(bad)).await;
+    assert_eq!(error.config_error().unwrap().setting(), Some("valkeyConfig.lease"));
+}
+
+#[test]
+fn the_durations_of_the_bitmap_layout_are_read_and_written() {
+    let text = r#"{"valkeyConfig":{"layout":"bitmap","lease":"30s","quarantine":0,"writerTimeout":"2m","sweepInterval":60000000000}}"#;
+    let config = index_config(text);
+    let valkey = config.valkey.as_ref().unwrap();
+    assert_eq!(valkey.lease, Some(Duration::from_secs(30)));
+    assert_eq!(valkey.quarantine, Some(Duration::ZERO));
+    assert_eq!(valkey.writer_timeout, Some(Duration::from_secs(120)));
+    assert_eq!(valkey.sweep_interval, Some(Duration::from_secs(60)));
+    let options = BitmapOptions::default()
+        .with_lease(Some(Duration::from_secs(30)))
+        .with_quarantine(Duration::ZERO)
+        .with_writer_timeout(Duration::from_secs(120));
+    assert_eq!(valkey.bitmap_options().unwrap(), Some(options));
+    assert_eq!(index_config(&serde_json::to_string(&config).unwrap()), config);
+    let plain = index_config(r#"{"valkeyConfig":{"layout":"bitmap","sweepInterval":0}}"#);
+    let plain = plain.valkey.unwrap();
+    assert_eq!(plain.sweep_interval, None);
+    assert_eq!(plain.bitmap_options().unwrap(), Some(BitmapOptions::default()));
+    assert_eq!(ServerConfig::redis("").bitmap_options().unwrap(), None);
+    for name in ["lease", "writerTimeout"] {
+        let error = refused(&format!(r#"{{"redisConfig":{{"layout":"bitmap","{name}":"0s"}}}}"#));
+        assert_eq!(error.to_string(), format!("redisConfig.{name}: must be above 0"));
+    }
 }
 
 #[test]
@@ -141,7 +170,7 @@ fn a_setting_that_is_not_known_is_named() {
     assert_eq!(setting(r#"{"inMemoryConfig":{"Size":1,"max":2}}"#), "inMemoryConfig.max");
     assert_eq!(
         refused(r#"{"redisConfig":{"port":6379}}"#).to_string(),
-        "redisConfig.port: is none of address, backendType, enableRDMA, rdma, layout, keyPrefix, fieldFormat, clearBy, nearCache"
+        "redisConfig.port: is none of address, backendType, enableRDMA, rdma, layout, keyPrefix, fieldFormat, clearBy, nearCache, lease, quarantine, writerTimeout, sweepInterval"
     );
 }
 
