@@ -101,7 +101,8 @@ async fn opened(server: &TlsServer, layout: &str, protocol: u8, over: Over) -> (
             format!("{url}?tls_ca={ca}&tls_cert={certificate}&tls_key={key}&")
         }
     };
-    let address = format!("{address}db={database}&protocol={protocol}");
+    // The machine may be busy with the other cases.
+    let address = format!("{address}db={database}&protocol={protocol}&command_timeout=60s");
     let config = format!(r#"{{"redisConfig":{{"address":"{address}","layout":"{layout}"}}}}"#);
     let config: IndexConfig = config.parse().unwrap();
     (config.open().await.unwrap(), ())

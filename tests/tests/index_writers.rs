@@ -231,7 +231,7 @@ async fn run_bitmaps(config: &Config, events: &[Vec<Event>]) {
 }
 
 fn check_bitmaps(flavour: Flavour, protocol: Protocol) {
-    run_cases(flavour, protocol, async |config, events| run_bitmaps(config, events).await);
+    run_cases(6, flavour, protocol, async |config, events| run_bitmaps(config, events).await);
 }
 
 #[test]
@@ -245,16 +245,20 @@ fn two_writers_a_pod_leave_what_they_mean_in_bitmaps_on_redis() {
 }
 
 fn check(flavour: Flavour, protocol: Protocol, reversed: bool) {
-    run_cases(flavour, protocol, async |config, events| run(config, events, reversed).await);
+    run_cases(12, flavour, protocol, async |config, events| run(config, events, reversed).await);
 }
 
-fn run_cases(flavour: Flavour, protocol: Protocol, case: impl AsyncFn(&Config, &[Vec<Event>])) {
+fn run_cases(
+    cases: u32,
+    flavour: Flavour,
+    protocol: Protocol,
+    case: impl AsyncFn(&Config, &[Vec<Event>]),
+) {
     let server = LocalServer::start(flavour).unwrap();
     let config = server.url().parse::<Config>().unwrap().with_protocol(protocol);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let config_of_run =
-        ProptestConfig { cases: 12, failure_persistence: None, ..Default::default() };
+    let config_of_run = ProptestConfig { cases, failure_persistence: None, ..Default::default() };
     let events = prop::collection::vec(prop::collection::vec(any_event(), 1..25), 4);
     TestRunner::new(config_of_run)
         .run(&events, |events| {

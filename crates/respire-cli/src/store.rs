@@ -350,7 +350,7 @@ impl Store {
         match &self.watched {
             Watched::Nothing => Ok(Vec::new()),
             Watched::Server(index) => index.resyncs().await,
-            Watched::Bitmaps(index) => Ok(index.resyncs()),
+            Watched::Bitmaps(index) => index.resyncs().await,
         }
     }
 

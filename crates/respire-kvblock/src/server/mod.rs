@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use respire::{Client, Pipeline, Reply, ServerError};
 use serde::Serialize;
 
-use crate::{BlockHash, ConfigError, Index, IndexError, KeyType, Lookup, PodEntry, PodSet};
+use crate::{BlockHash, ConfigError, Index, IndexError, KeyType, Lookup, PodEntry, PodSet, Resync};
 
 mod add;
 mod clear;
@@ -370,6 +370,10 @@ impl Index for ServerIndex {
             loss.forget(pod_identifier);
         }
         Ok(())
+    }
+
+    async fn resyncs(&self) -> Result<Vec<Resync>, IndexError> {
+        Self::resyncs(self).await
     }
 
     fn describe(&self) -> Cow<'_, str> {
