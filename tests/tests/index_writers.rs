@@ -231,7 +231,7 @@ async fn run_bitmaps(config: &Config, events: &[Vec<Event>]) {
 }
 
 fn check_bitmaps(flavour: Flavour, protocol: Protocol) {
-    run_cases(6, flavour, protocol, async |config, events| run_bitmaps(config, events).await);
+    run_cases(6, flavour, protocol, &async |config, events| run_bitmaps(config, events).await);
 }
 
 #[test]
@@ -245,14 +245,14 @@ fn two_writers_a_pod_leave_what_they_mean_in_bitmaps_on_redis() {
 }
 
 fn check(flavour: Flavour, protocol: Protocol, reversed: bool) {
-    run_cases(12, flavour, protocol, async |config, events| run(config, events, reversed).await);
+    run_cases(12, flavour, protocol, &async |config, events| run(config, events, reversed).await);
 }
 
 fn run_cases(
     cases: u32,
     flavour: Flavour,
     protocol: Protocol,
-    case: impl AsyncFn(&Config, &[Vec<Event>]),
+    case: &impl AsyncFn(&Config, &[Vec<Event>]),
 ) {
     let server = LocalServer::start(flavour).unwrap();
     let config = server.url().parse::<Config>().unwrap().with_protocol(protocol);
