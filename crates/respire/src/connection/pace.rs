@@ -151,6 +151,11 @@ impl Pace {
     /// The replies of so many tasks came together.
     pub(super) fn wave(&mut self, tasks: usize, now: Instant) {
         let last = self.last_wave.replace(now);
+        let took = last.map(|last| now.saturating_duration_since(last)).filter(|&t| t < PAUSE);
+        if took.is_none() && last.is_some() {
+            // A load that comes in bursts measures nothing, and what is only tried is not to be followed for as long.
+            self.give_up_trial();
+        }
         // A large one comes back in halves, if it is sent so.
         if tasks < self.large_min / 2 {
             // What comes next cannot be measured from here.
@@ -158,7 +163,6 @@ impl Pace {
             return;
         }
         self.waves += 1;
-        let took = last.map(|last| now.saturating_duration_since(last)).filter(|&t| t < PAUSE);
         if let Some(took) = took.filter(|_| self.waves > UNCOUNTED_WAVES) {
             self.rate.requests += tasks as u64;
             self.rate.nanoseconds += took.as_nanos() as u64;
@@ -167,6 +171,18 @@ impl Pace {
             && self.rate.requests >= self.block_requests as u64;
         if ends {
             self.end_block();
+        }
+    }
+
+    /// The trial that is under way, if any, begins anew.
+    fn give_up_trial(&mut self) {
+        if self.blocks < 2 * TRIAL_PAIRS {
+            self.blocks = 0;
+            self.waves = 0;
+            self.wins = 0;
+            self.rate = Rate::default();
+            self.present_rate = Rate::default();
+            self.other_rate = Rate::default();
         }
     }
 

@@ -95,3 +95,18 @@ fn small_waves_are_neither_halved_nor_woken_late() {
     assert!(pace.halves(32) && pace.wakes_late(32));
     assert!(!pace.halves(31) && !pace.wakes_late(31));
 }
+
+#[test]
+fn what_is_only_tried_is_not_followed_through_bursts() {
+    let mut pace = Pace::new(ONE_THREAD);
+    let mut now = Instant::now();
+    while pace.way() == ONE_THREAD[0] {
+        now += micros(100);
+        pace.wave(TASKS, now);
+    }
+    for _ in 0..100 {
+        now += PAUSE;
+        pace.wave(TASKS, now);
+        assert_eq!(pace.way(), ONE_THREAD[0]);
+    }
+}
