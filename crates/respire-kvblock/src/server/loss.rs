@@ -32,6 +32,8 @@ struct State {
     mark: Option<Vec<u8>>,
     /// The pods that this index has added entries for and not cleared since.
     pods: BTreeSet<Arc<str>>,
+    /// Those of them that are to be named.
+    lost: BTreeSet<Arc<str>>,
 }
 
 impl LossWatch {
@@ -53,20 +55,26 @@ impl LossWatch {
 
     /// The pod has no entries any more.
     pub(super) fn forget(&self, pod: &str) {
-        self.state().pods.remove(pod);
+        let mut state = self.state();
+        state.pods.remove(pod);
+        state.lost.remove(pod);
     }
 
-    /// Takes the mark that was found, and names the pods if it is another one.
+    /// Takes note of the mark that was found: if it is another one, all pods are to be named.
     ///
     /// Two calls at once may take their answers in the wrong order. Then pods are named twice, and none is left out.
-    fn take(&self, found: Vec<u8>) -> Vec<Resync> {
-        let mut state = self.state();
-        let before = state.mark.replace(found);
-        if before.is_none() || before == state.mark {
-            return Vec::new();
+    fn found(&self, mark: Vec<u8>) {
+        let state = &mut *self.state();
+        let before = state.mark.replace(mark);
+        if before.is_some() && before != state.mark {
+            state.lost.extend(state.pods.iter().cloned());
         }
-        let lost = |pod: &Arc<str>| Resync::new(&**pod, ResyncReason::IndexLost);
-        state.pods.iter().map(lost).collect()
+    }
+
+    /// Names the pods that are to be named.
+    fn take_lost(&self) -> Vec<Resync> {
+        let lost = std::mem::take(&mut self.state().lost);
+        lost.into_iter().map(|pod| Resync::new(&*pod, ResyncReason::IndexLost)).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -109,7 +117,10 @@ impl ServerIndex {
     pub async fn resyncs(&self) -> Result<Vec<Resync>, IndexError> {
         match &self.loss {
             None => Ok(Vec::new()),
-            Some(watch) => Ok(watch.take(self.mark().await?)),
+            Some(watch) => {
+                watch.found(self.mark().await?);
+                Ok(watch.take_lost())
+            }
         }
     }
 
@@ -117,8 +128,8 @@ impl ServerIndex {
     pub(super) async fn watch_loss(&self, entries: &[PodEntry]) -> Result<(), IndexError> {
         let Some(watch) = &self.loss else { return Ok(()) };
         if !watch.is_marked() {
-            // Nothing is named: before its first mark an index has added nothing.
-            watch.take(self.mark().await?);
+            // Another add may have been the first meanwhile, and what it added lost already.
+            watch.found(self.mark().await?);
         }
         watch.note(entries);
         Ok(())
@@ -160,17 +171,33 @@ mod tests {
     #[test]
     fn a_mark_that_is_another_one_names_whoever_may_have_entries() {
         let watch = LossWatch::default();
+        let after = |mark: &[u8]| {
+            watch.found(mark.to_vec());
+            watch.take_lost()
+        };
         assert!(!watch.is_marked());
-        assert!(watch.take(b"first".to_vec()).is_empty());
+        assert!(after(b"first").is_empty());
         watch.note(&entries(&["a", "b"]));
         watch.note(&entries(&["c"]));
-        assert!(watch.take(b"first".to_vec()).is_empty());
+        assert!(after(b"first").is_empty());
         watch.forget("b");
-        let resyncs = watch.take(b"second".to_vec());
+        let resyncs = after(b"second");
         assert_eq!(named(&resyncs), ["a", "c"]);
         assert!(resyncs.iter().all(|resync| resync.reason == ResyncReason::IndexLost));
-        assert!(watch.take(b"second".to_vec()).is_empty());
+        assert!(after(b"second").is_empty());
         // They are announced again, and may be lost again.
-        assert_eq!(named(&watch.take(b"third".to_vec())), ["a", "c"]);
+        assert_eq!(named(&after(b"third")), ["a", "c"]);
+    }
+
+    #[test]
+    fn a_loss_that_an_add_comes_upon_is_named_by_the_next_question() {
+        let watch = LossWatch::default();
+        watch.found(b"first".to_vec());
+        watch.note(&entries(&["a", "b"]));
+        watch.found(b"second".to_vec());
+        watch.forget("b");
+        watch.found(b"second".to_vec());
+        assert_eq!(named(&watch.take_lost()), ["a"]);
+        assert!(watch.take_lost().is_empty());
     }
 }

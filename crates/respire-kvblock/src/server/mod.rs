@@ -326,11 +326,12 @@ impl Index for ServerIndex {
             return Err(IndexError::invalid_input(IndexError::NOTHING_TO_ADD));
         }
         self.watch_loss(entries).await?;
-        self.add_and_map(engine_keys.unwrap_or_default(), request_keys, entries).await?;
+        let added = self.add_and_map(engine_keys.unwrap_or_default(), request_keys, entries).await;
+        // One that has failed may have added some.
         if let Some(loss) = &self.loss {
             loss.note(entries);
         }
-        Ok(())
+        added
     }
 
     async fn evict(
