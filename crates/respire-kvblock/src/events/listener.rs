@@ -29,6 +29,10 @@ use crate::EventsConfig;
 /// After how long without a byte TCP asks whether the engine is still there. It sends nothing when it has nothing to say.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
+/// How long it then waits for an answer, and how often it asks. Until it gives up, an engine that comes again counts as another one.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+
 /// The pause after a connection could not be accepted, for want of descriptors most likely: others have to close theirs first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -311,7 +315,10 @@ impl Bound {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 // Else a pod that has vanished without a word keeps its place for ever.
-                let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+                let keepalive = TcpKeepalive::new()
+                    .with_time(KEEPALIVE)
+                    .with_interval(KEEPALIVE_INTERVAL)
+                    .with_retries(KEEPALIVE_PROBES);
                 SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
                 Ok(Stream::Tcp(stream))
             }
