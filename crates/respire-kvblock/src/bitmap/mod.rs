@@ -21,6 +21,9 @@ use crate::{BlockHash, ConfigError, Index, IndexError, KeyType, Lookup, PodEntry
 /// The most bytes of a prefix.
 const PREFIX_MAX: usize = 128;
 
+/// What is said to the server in milliseconds is not nothing there.
+const TIME_MIN: Duration = Duration::from_millis(1);
+
 mod add;
 mod attest;
 mod columns;
@@ -114,8 +117,9 @@ impl BitmapOptions {
     }
 
     /// Sets for how long the pods that this index writes for count without a [renewal](BitmapIndex::renew). `None`: for ever.
+    /// A millisecond at least.
     pub fn with_lease(mut self, lease: Option<Duration>) -> Self {
-        self.lease = lease;
+        self.lease = lease.map(|lease| lease.max(TIME_MIN));
         self
     }
 
@@ -130,9 +134,9 @@ impl BitmapOptions {
     /// router that was started again. A writer gives one now and then when it writes or sweeps; one that was only slow goes on as if nothing had happened.
     ///
     /// Until then a server that restarts cannot be trusted to have lost nothing of such a pod; see [`leave`](BitmapIndex::leave) for
-    /// routers that stop in good order. All writers should have the same.
+    /// routers that stop in good order. All writers should have the same. A millisecond at least.
     pub fn with_writer_timeout(mut self, timeout: Duration) -> Self {
-        self.writer_timeout = timeout;
+        self.writer_timeout = timeout.max(TIME_MIN);
         self
     }
 

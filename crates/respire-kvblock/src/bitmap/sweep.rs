@@ -28,6 +28,12 @@ const COLUMNS_PER_PASS: usize = 1024;
 const BACKGROUND_KEYS: usize = 2048;
 const BACKGROUND_PAUSE: Duration = Duration::from_millis(50);
 
+/// After a step that failed, a background sweep waits so long at least.
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longer intervals are as this one: a year.
+const INTERVAL_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What a step of a sweep has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -66,7 +72,7 @@ struct Page {
 
 impl BitmapIndex {
     /// Sweeps in the background: a task walks over the whole database in small steps, waits for the interval and begins again. It ends when
-    /// the index is dropped, an interval later at most. A pass that fails is logged, and tried again with the next one.
+    /// the index is dropped, an interval later at most. A pass that fails is logged, and begun again after a second and the interval. Intervals of less than 50 ms are taken for 50 ms.
     ///
     /// One process that does it is enough for an index, and several do no harm: each interval is a little shorter or longer, so that
     /// they do not walk together for ever.
@@ -265,6 +271,7 @@ impl BitmapIndex {
 }
 
 async fn sweeps(index: Weak<BitmapIndex>, interval: Duration) {
+    let interval = interval.clamp(BACKGROUND_PAUSE, INTERVAL_MAX);
     loop {
         tokio::time::sleep(interval.mul_f64(rand::random_range(0.8..1.2))).await;
         loop {
@@ -275,6 +282,8 @@ async fn sweeps(index: Weak<BitmapIndex>, interval: Duration) {
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a sweep of the index has failed");
+                    drop(index);
+                    tokio::time::sleep(FAILED_PAUSE).await;
                     break;
                 }
             }

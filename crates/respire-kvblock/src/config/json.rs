@@ -21,6 +21,9 @@ pub(super) fn index_config(value: &Json) -> Result<IndexConfig, ConfigError> {
     index_config_at(Setting::root(value))
 }
 
+/// The shortest of the times that others are judged by.
+const TIME_MIN: Duration = Duration::from_millis(1);
+
 /// What llm-d's documents have beside the index, and why it is passed over.
 const PASSED_OVER: [(&str, &str); 4] = [
     ("tokenizersPoolConfig", "an index has no tokenizers"),
@@ -356,7 +359,8 @@ fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerCon
         config.writer_timeout = Some(timeout.time()?);
     }
     if let Some(interval) = members.find("sweepInterval") {
-        config.sweep_interval = Some(interval.duration()?).filter(|interval| !interval.is_zero());
+        let never = interval.duration()?.is_zero();
+        config.sweep_interval = if never { None } else { Some(interval.time()?) };
     }
     Ok(config)
 }
@@ -493,10 +497,13 @@ impl<'a> Setting<'a> {
         duration.ok_or_else(|| self.must_be(r#"nanoseconds or a duration such as "1m0s""#))
     }
 
-    /// A duration that is not zero.
+    /// A duration of a millisecond at least. Less is a number of seconds that was not given its unit.
     fn time(&self) -> Result<Duration, ConfigError> {
         let duration = self.duration()?;
-        if duration.is_zero() { Err(self.must_be("above 0")) } else { Ok(duration) }
+        if duration >= TIME_MIN {
+            return Ok(duration);
+        }
+        Err(self.must_be("at least a millisecond; a number without a unit is one of nanoseconds"))
     }
 
     /// `None` for an empty text, which stands for the default in llm-d.

@@ -142,9 +142,10 @@ fn the_durations_of_the_bitmap_layout_are_read_and_written() {
     assert_eq!(plain.sweep_interval, None);
     assert_eq!(plain.bitmap_options().unwrap(), Some(BitmapOptions::default()));
     assert_eq!(ServerConfig::redis("").bitmap_options().unwrap(), None);
-    for name in ["lease", "writerTimeout"] {
-        let error = refused(&format!(r#"{{"redisConfig":{{"layout":"bitmap","{name}":"0s"}}}}"#));
-        assert_eq!(error.to_string(), format!("redisConfig.{name}: must be above 0"));
+    let too_short = "must be at least a millisecond; a number without a unit is one of nanoseconds";
+    for (name, time) in [("lease", r#""0s""#), ("writerTimeout", "300"), ("sweepInterval", "60")] {
+        let error = refused(&format!(r#"{{"redisConfig":{{"layout":"bitmap","{name}":{time}}}}}"#));
+        assert_eq!(error.to_string(), format!("redisConfig.{name}: {too_short}"));
     }
 }
 
