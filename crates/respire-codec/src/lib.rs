@@ -53,11 +53,13 @@
 //!   [`Mode::Strict`] it is an error.
 //! - Lines and errors are bytes. Servers do send some that are not UTF-8.
 //! - Integers and booleans are checked when they are framed. Doubles and big
-//!   numbers are checked when they are read as numbers, because a script can put
-//!   anything into them; see [`Double`] and [`BigNumber`].
+//!   numbers are checked when they are read as numbers: a script can put anything
+//!   into a big number, and an odd spelling of a double costs one value and not
+//!   the connection; see [`Double`] and [`BigNumber`].
 //! - The two nulls of RESP2 and the one of RESP3 are the same value; see
 //!   [`ValueRef::null_form`].
-//! - Streamed strings and aggregates read like those with a length in front.
+//! - Streamed strings and aggregates read like those with a length in front; only
+//!   a string in several pieces cannot be borrowed.
 //!
 //! After an error a [`Decoder`] returns that error for ever: RESP has no point to
 //! go on from.
