@@ -44,11 +44,8 @@ const TRIAL_PAIRS: usize = 4;
 /// Between two trials, so many blocks follow the present way: what a trial costs is spread over them.
 const BLOCKS_BETWEEN: usize = 256;
 
-/// In so many of a trial's pairs the other way must have been the faster one, so that a pause of the server's in one block
-/// decides nothing.
-const WINS_MIN: usize = 4;
-
-/// By how much it must have been faster over all, in hundredths.
+/// By how much the other way must have been the faster one over all, in hundredths. It must have been so in each pair besides, so
+/// that a pause of the server's in one block decides nothing.
 const GAIN_MIN: u64 = 8;
 
 /// Waves further apart do not follow from each other.
@@ -213,7 +210,7 @@ impl Pace {
         let wins = std::mem::take(&mut self.wins);
         let next = |way: usize| (way + 1) % self.ways.len();
         let tried = self.other;
-        if wins >= WINS_MIN && other.exceeds(present, GAIN_MIN) {
+        if wins == TRIAL_PAIRS && other.exceeds(present, GAIN_MIN) {
             self.present = tried;
         }
         self.other = next(tried);
