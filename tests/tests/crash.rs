@@ -40,7 +40,7 @@ async fn crash(
 async fn load_under_crashes(flavour: Flavour, seed: u64, duration: Duration) {
     let server = LocalServer::builder(flavour)
         .tcp()
-        .args(["--appendonly", "yes", "--appendfsync", "always"])
+        .persistent()
         .start()
         .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()));
     let direct = server.url();

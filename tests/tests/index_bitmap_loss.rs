@@ -84,10 +84,7 @@ async fn found(index: &BitmapIndex, keys: &[BlockHash]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_has_lost_nothing_is_confirmed_and_misses_nothing() {
     for flavour in Flavour::ALL {
-        let mut server = LocalServer::builder(flavour)
-            .args(["--appendonly", "yes", "--appendfsync", "always"])
-            .start()
-            .unwrap();
+        let mut server = LocalServer::builder(flavour).persistent().start().unwrap();
         let clients = [client(server.socket_path()), client(server.socket_path())];
         let (writer, reader) = (
             BitmapIndex::new(clients[0].clone(), options()),
@@ -118,10 +115,7 @@ async fn a_server_that_has_lost_nothing_is_confirmed_and_misses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_that_was_started_again_before_its_server_misses_nothing() {
     for flavour in Flavour::ALL {
-        let mut server = LocalServer::builder(flavour)
-            .args(["--appendonly", "yes", "--appendfsync", "always"])
-            .start()
-            .unwrap();
+        let mut server = LocalServer::builder(flavour).persistent().start().unwrap();
         let clients = [client(server.socket_path()), client(server.socket_path())];
         let timeout = Duration::from_millis(40);
         let keys = hashes(0..300);

@@ -91,10 +91,7 @@ async fn every_index_over_the_same_keys_names_its_own_pods() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_has_kept_everything_names_nobody() {
     for flavour in Flavour::ALL {
-        let mut server = LocalServer::builder(flavour)
-            .args(["--appendonly", "yes", "--appendfsync", "always"])
-            .start()
-            .unwrap();
+        let mut server = LocalServer::builder(flavour).persistent().start().unwrap();
         let client = client(&server);
         let index = ServerIndex::new(client.clone()).with_loss_detection();
         index.add(None, &hashes([1]), &[gpu("a")]).await.unwrap();

@@ -133,6 +133,12 @@ impl LocalServerBuilder {
         self
     }
 
+    /// Has it write each change to its log before it answers, so that it loses nothing when it is killed.
+    #[must_use]
+    pub fn persistent(self) -> Self {
+        self.args(["--appendonly", "yes", "--appendfsync", "always"])
+    }
+
     /// Gives up a start under way, with [`LocalServerError::Stopped`], when `stop` is cancelled.
     #[must_use]
     pub fn stop_when(mut self, stop: CancellationToken) -> Self {

@@ -48,9 +48,6 @@ pub struct PrivateServer {
     pub is_persistent: bool,
 }
 
-/// What a server is started with that loses nothing when it is killed.
-const PERSISTENT: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
-
 /// How an index on a server is kept there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Layout {
@@ -183,7 +180,7 @@ impl Store {
             }
             let mut builder = LocalServer::builder(flavour).stop_when(stop.clone());
             if which.is_persistent {
-                builder = builder.args(PERSISTENT);
+                builder = builder.persistent();
             }
             let server = match tokio::task::spawn_blocking(|| builder.start()).await {
                 Ok(Ok(server)) => server,

@@ -70,8 +70,7 @@ fn servers_started_at_once_get_ports_of_their_own() {
 
 #[test]
 fn survives_a_kill_with_its_data_port_and_directory_when_it_persists() {
-    let args = ["--appendonly", "yes", "--appendfsync", "always"];
-    let mut server = LocalServer::builder(Flavour::Valkey).tcp().args(args).start().unwrap();
+    let mut server = LocalServer::builder(Flavour::Valkey).tcp().persistent().start().unwrap();
     let (address, directory) = (server.tcp_address(), server.directory().to_owned());
     assert_eq!(ask_on_socket(&server, "SET kept 1"), "+OK\r\n");
     let first = server.process_id().unwrap();
