@@ -24,6 +24,81 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Depending on it
+//!
+//! It is not released yet: a program depends on it by path, and on `bytes` beside it, whose buffers
+//! it reads from and writes to. Rust 1.88 or newer.
+//!
+//! ```toml
+//! [dependencies]
+//! bytes = "1"
+//! respire-codec = { path = "../respire/crates/respire-codec" }
+//! ```
+//!
+//! | feature | default | what it turns on |
+//! |---|---|---|
+//! | `std` | yes | `HashMap` and `HashSet` as targets of [`FromValue`]; vectored writes from [`encode::Segments`]; the search for line ends looks at run time which vector instructions the CPU has. Without it the crate needs `alloc` only. |
+//! | `tokio-util` | no | `std`, and `Codec`, a decoder and encoder for `tokio_util::codec::Framed`. |
+//!
+//! Neither changes what is accepted or written.
+//!
+//! # The read loop
+//!
+//! A [`Decoder`] belongs to one stream. It takes a frame off the front of the buffer that the caller
+//! appends to, or says `None` when there is no whole one, and goes on from where it stopped when there
+//! is more. [`Decoder::bytes_needed`] is for sizing the next read: at least so many bytes are missing.
+//! It is capped at 64 KiB, or at what has arrived of the frame if that is more.
+//!
+//! The end of the input is nothing that the decoder sees. When it comes, what is left in the buffer is
+//! a frame that was cut off:
+//!
+//! ```
+//! use std::io::{self, Read};
+//!
+//! use bytes::BytesMut;
+//! use respire_codec::{Decoder, Frame};
+//!
+//! /// The next frame; `None` when the peer has closed the connection behind one.
+//! fn next_frame(
+//!     socket: &mut impl Read,
+//!     decoder: &mut Decoder,
+//!     received: &mut BytesMut,
+//! ) -> io::Result<Option<Frame>> {
+//!     loop {
+//!         // After an error the connection is of no use any more.
+//!         if let Some(frame) = decoder.decode(received).map_err(io::Error::other)? {
+//!             return Ok(Some(frame));
+//!         }
+//!         let end = received.len();
+//!         received.resize(end + decoder.bytes_needed().max(16 * 1024), 0);
+//!         let read = socket.read(&mut received[end..]);
+//!         received.truncate(end + read.as_ref().map_or(0, |length| *length));
+//!         match read {
+//!             Ok(0) if received.is_empty() => return Ok(None),
+//!             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+//!             Ok(_) => {}
+//!             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+//!             Err(error) => return Err(error),
+//!         }
+//!     }
+//! }
+//!
+//! # let mut socket = &b"+OK\r\n$3\r\nab"[..];
+//! let (mut decoder, mut received) = (Decoder::default(), BytesMut::new());
+//! let first = next_frame(&mut socket, &mut decoder, &mut received)?.ok_or("a frame")?;
+//! assert_eq!(first.parse::<&str>()?, "OK");
+//! // The peer goes away in the middle of the second one.
+//! let error = next_frame(&mut socket, &mut decoder, &mut received).unwrap_err();
+//! assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+//! # let (mut closed, mut decoder, mut received) = (&b""[..], Decoder::default(), BytesMut::new());
+//! # assert!(next_frame(&mut closed, &mut decoder, &mut received)?.is_none());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! With tokio, `received.reserve(...)` and `read_buf(&mut received)` take the place of the two lines
+//! around the read, and feature `tokio-util` has the loop ready. Where many replies arrive at once,
+//! [`Decoder::decode_batch`] takes all complete ones at the price of one.
+//!
 //! # Reading a frame
 //!
 //! A [`Frame`] is the received bytes and a flat index of the values in them.
@@ -35,15 +110,35 @@
 //! - shown to a [`Visitor`] from beginning to end;
 //! - copied into a tree, an [`OwnedValue`], for those who want one.
 //!
+//! An error reply is a frame like others. [`ValueRef::error`] has its text, and whoever asks for a
+//! type gets a [`ValueError`] that [says so](ValueError::is_error_reply). A push answers no command:
+//! [`Frame::is_push`] tells it from a reply before anything else is looked at.
+//!
+//! ```
+//! # use bytes::BytesMut;
+//! # use respire_codec::{Decoder, Frame};
+//! let mut received = BytesMut::from("-WRONGTYPE no list\r\n>2\r\n+invalidate\r\n*1\r\n+key\r\n:7\r\n");
+//! let frames: Vec<Frame> = Decoder::default().decode_batch(&mut received)?.collect();
+//!
+//! assert_eq!(frames[0].value().error(), Some(&b"WRONGTYPE no list"[..]));
+//! assert!(frames[0].parse::<u64>().is_err_and(|error| error.is_error_reply()));
+//!
+//! assert!(frames[1].is_push() && !frames[2].is_push());
+//! let (kind, keys): (&str, Vec<&str>) = frames[1].parse()?;
+//! assert_eq!((kind, keys), ("invalidate", vec!["key"]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! A frame keeps the block alive that it was received in. [`Frame::detach`] copies
-//! a small one out, and [`ValueRef::detach`] a part of one. [`Decoder::decode_batch`] takes all complete frames of a read
-//! at once, at the price of one.
+//! a small one out, and [`ValueRef::detach`] a part of one.
 //!
 //! # What is accepted
 //!
-//! The grammar of both protocols as it is published, and of that the strict
-//! reading: lengths are digits, lines end in CRLF and contain neither CR nor LF,
-//! the CRLF behind every payload is checked. Where servers and the specification
+//! The grammar of both protocols as it is published, and of that a strict
+//! reading: lines end in CRLF and contain neither CR nor LF, and the CRLF behind every payload is
+//! checked. A length or a count is one decimal digit or more and nothing else: `$03` is read as 3, while
+//! `$+3`, `$ 3` and `$` are errors, as is every negative one but `$-1` and `*-1`. An integer has one
+//! digit or more behind an optional sign, and must fit in 64 bits. Where servers and the specification
 //! leave a choice, it was made so that a stream is never misread:
 //!
 //! - Attributes belong to the value that follows them and count as nothing
@@ -64,20 +159,64 @@
 //! After an error a [`Decoder`] returns that error for ever: RESP has no point to
 //! go on from.
 //!
+//! # Configuration and limits
+//!
+//! [`Decoder::default`] reads RESP3, of which RESP2 is a part, leniently and with the default
+//! [`Limits`]; [`Decoder::new`] takes a [`DecoderConfig`] that says otherwise, and
+//! [`Decoder::set_protocol`] follows a `HELLO`. With [`Protocol::Resp2`] the types of RESP3 are errors.
+//!
+//! ```
+//! use respire_codec::{Decoder, DecoderConfig, Limits, Mode, Protocol};
+//!
+//! let defaults = DecoderConfig {
+//!     protocol: Protocol::Resp3,
+//!     mode: Mode::Lenient,
+//!     limits: Limits {
+//!         depth: 1024,             // aggregates that are open inside of one another
+//!         bulk_bytes: 512 << 20,   // payload bytes of one string: 512 MiB
+//!         line_bytes: 512 << 20,   // bytes of one simple string, error or number
+//!         elements: (1 << 31) - 1, // values directly in one aggregate; of a map, two for each pair
+//!         header_digits: 64,       // digits of one length, count or integer
+//!         frame_bytes: (1 << 32) - 1, // bytes on the wire of one frame: 4 GiB
+//!         tape_nodes: 1 << 27,     // entries in the index of one frame, of 8 bytes: 1 GiB
+//!     },
+//! };
+//! assert_eq!(defaults, DecoderConfig::default());
+//!
+//! let limits = Limits { bulk_bytes: 1 << 20, frame_bytes: 16 << 20, ..Limits::default() };
+//! let mut cautious = Decoder::new(DecoderConfig { limits, mode: Mode::Strict, ..defaults });
+//! assert!(cautious.decode(&mut bytes::BytesMut::from("$2000000\r\n")).is_err());
+//! ```
+//!
 //! # Memory
 //!
-//! A header never reserves memory: the index grows with the bytes that have
-//! arrived, by at most 4 for each of them and doubling its room. [`Limits`] bounds depth, lengths, counts and
-//! the frame as a whole. Indexes are used again, so that in steady state a frame
-//! costs no allocation.
+//! A header never reserves memory: the index grows with the bytes that have arrived, by at most
+//! 4 bytes for each byte of a frame and 12 for each frame of a batch, in vectors that double. Indexes
+//! are used again, so that in steady state a frame costs no allocation.
 //!
-//! # Features
+//! # Writing
 //!
-//! - `std` (default): the hash maps and sets of the standard library as targets of
-//!   [`FromValue`], and vectored writes from [`encode::Segments`]. Without it the
-//!   crate needs `alloc` only.
-//! - `tokio-util`: `Codec`, a decoder and encoder for
-//!   `tokio_util::codec::Framed`.
+//! [`encode::command`] writes a command, [`encode::Prefix`] one whose first arguments are always the
+//! same and encoded once, and [`encode::Segments`] one with large arguments, which are handed to a
+//! vectored write instead of being copied. For test servers and proxies, [`encode::reply`] writes an
+//! [`OwnedValue`] as a server would, and refuses what would be read as something else.
+//!
+//! ```
+//! use bytes::{Bytes, BytesMut};
+//! use respire_codec::{EncodeError, OwnedValue, Protocol, encode};
+//!
+//! let get = encode::Prefix::new(&["HGET", "user:7"]);
+//! let mut out = BytesMut::new();
+//! get.command(&mut out, &["name"]);
+//! assert_eq!(&out[..], b"*3\r\n$4\r\nHGET\r\n$6\r\nuser:7\r\n$4\r\nname\r\n");
+//!
+//! out.clear();
+//! encode::reply(&mut out, &OwnedValue::from("Ada"), Protocol::Resp3)?;
+//! assert_eq!(&out[..], b"$3\r\nAda\r\n");
+//! let forged = OwnedValue::SimpleError(Bytes::from("ERR no such key: x\r\n+OK"));
+//! assert_eq!(encode::reply(&mut out, &forged, Protocol::Resp3), Err(EncodeError::LineBreak));
+//! # Ok::<(), EncodeError>(())
+//! ```
 
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
