@@ -184,9 +184,10 @@ pub(crate) struct DecodeArgs {
 /// Wrapped by hand, at 80 columns.
 const DECODE_AFTER_HELP: &str = "\
 Each value is printed on a line, with its type in front and two spaces of
-indentation a level. Strings are quoted, and bytes other than printable ASCII
-escaped as \\n, \\r, \\t or \\xff. Below level 32 the indentation stays as it is,
-and the level is printed in brackets:
+indentation a level. Strings are quoted, with a backslash in front of quotes and
+backslashes, and bytes other than printable ASCII escaped as \\n, \\r, \\t or \\xff.
+Below level 32 the indentation stays as it is, and the level is printed in
+brackets:
   map of 1                          %1
     key: bulk \"flags\"                 $5 flags
     value: set of 2                   ~2
@@ -206,23 +207,33 @@ With --json, a frame is one object on one line:
   {\"type\":\"bulk\",\"data_hex\":\"...\"}
   {\"type\":\"null\"}
   {\"type\":\"bool\",\"value\":true}
-  {\"type\":\"double\",\"value\":\"1e+300\"}    the text that was sent
-  {\"type\":\"bignum\",\"value\":\"...\"}       likewise, even if it is no number
+  {\"type\":\"double\",\"value\":\"1e+300\"}
+  {\"type\":\"bignum\",\"value\":\"...\"}
   {\"type\":\"verbatim\",\"format\":\"txt\",\"data_hex\":\"...\"}
   {\"type\":\"array\"|\"set\"|\"push\",\"items\":[...]}
   {\"type\":\"map\",\"pairs\":[[key,value],...]}
   {\"type\":\"attribute\",\"attrs\":[[key,value],...],\"value\":...}
 In the text of a big number and in a format, U+FFFD stands for what is no UTF-8.
 
-What was streamed is printed as if it had been sent with its length. Without
---strict, a push inside of a reply is printed in front of the reply and is no
-part of it. Limits are the codec's defaults, such as 1,024 levels.
+In both formats:
+  int       in its shortest form: :+007 is 7
+  double    as it was sent: digits with an optional sign, fraction and exponent,
+            or inf, -inf, nan, -nan; anything else, such as .5, 5. or +inf, is a
+            protocol error
+  bignum    as it was sent, even if it is no number
+  null      for each of the three forms _, $-1 and *-1
+  attribute around the value that it describes; several in a row are one
+  streamed  as if it had been sent with its length
+Without --strict, a push inside of a reply is printed in front of the reply and
+is no part of it. Limits are the codec's defaults, such as 1,024 levels.
 
 When not all of the input was frames, the last line says so, in both formats:
-  {\"protocol_error\":\"...\",\"offset\":...}    of the byte, or the value, that is
-                                           wrong, from the start of the input
-  {\"incomplete\":true,\"pending_bytes\":...}  after the last complete frame
-A frame with something wrong in it is not printed.
+  {\"protocol_error\":\"...\",\"offset\":...}    the first thing that is wrong
+  {\"incomplete\":true,\"pending_bytes\":...}  nothing is; the last frame is cut off
+The offset counts bytes from the start of the input: to the first byte that can
+not be right, or, where a value as a whole is wrong (a double, an integer out of
+range, a type where it may not be, a length out of bounds), to its type byte. Of
+a frame that is wrong or cut off nothing is printed, nor of pushes inside of it.
 
 Exit status: 0 if all of the input was frames, or if nobody reads the output any
 more; 1 if the input cannot be read or the output not be written; 2 for a wrong

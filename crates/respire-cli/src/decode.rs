@@ -22,6 +22,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod doubles;
 mod json;
 mod pretty;
 
@@ -29,11 +30,11 @@ use std::io::{self, BufRead, BufWriter, Write};
 use std::num::NonZeroUsize;
 
 use bytes::BytesMut;
-use respire_codec::{
-    Decoder, DecoderConfig, FrameRef, Kind, Value, ValueError, ValueRef, Visit, Visitor,
-};
+use respire_codec::{Decoder, DecoderConfig, Kind};
 use serde::Serialize;
 use thiserror::Error;
+
+use doubles::Doubles;
 
 /// Output is handed on in pieces of this many bytes, and whenever the input has to be waited for.
 const OUTPUT_BYTES: usize = 64 * 1024;
@@ -83,8 +84,9 @@ pub enum StreamError {
 
 /// Prints all frames of `input`, and a last line when not all of it was frames.
 ///
-/// A frame is printed as soon as it is complete. A double is checked like an integer: one that is
-/// malformed is a protocol error, and of the frame with it nothing is printed.
+/// A frame is printed as soon as it is complete. A double is checked like an integer, when its line
+/// ends: one that is malformed is a protocol error. Of a frame with something wrong in it, or of one
+/// that is not whole, nothing is printed, and neither are pushes inside of it.
 ///
 /// # Errors
 ///
@@ -164,14 +166,23 @@ fn last_line(line: &impl Serialize, output: &mut impl Write) -> io::Result<()> {
 /// What has arrived and was not printed.
 struct Stream {
     decoder: Decoder,
+    doubles: Doubles,
     received: BytesMut,
+    /// Bytes of `received` that the decoder has seen.
+    seen: usize,
     /// Bytes of the stream in front of `received`.
     consumed: u64,
 }
 
 impl Stream {
     fn new(config: DecoderConfig) -> Self {
-        Self { decoder: Decoder::new(config), received: BytesMut::new(), consumed: 0 }
+        Self {
+            decoder: Decoder::new(config),
+            doubles: Doubles::default(),
+            received: BytesMut::new(),
+            seen: 0,
+            consumed: 0,
+        }
     }
 
     /// Prints the frames that are complete, up to the first thing that is wrong.
@@ -180,6 +191,16 @@ impl Stream {
         format: Format,
         output: &mut impl Write,
     ) -> io::Result<Option<ProtocolError>> {
+        let malformed = self.doubles.first_malformed(self.consumed, &self.received);
+        let error = malformed.map(|at| ProtocolError {
+            protocol_error: "malformed double".to_owned(),
+            offset: self.consumed + at as u64,
+        });
+        if let Some(at) = malformed {
+            // The decoder does not see the end of it. Whatever is found wrong then comes first, and
+            // the frame that the double is in does not become complete.
+            self.received.truncate(self.seen.max(at + 1));
+        }
         loop {
             let before = self.received.len();
             let batch = match self.decoder.decode_batch(&mut self.received) {
@@ -190,49 +211,18 @@ impl Stream {
                 }
             };
             self.consumed += (before - self.received.len()) as u64;
-            let Some(last) = batch.iter().last() else { return Ok(None) };
+            if batch.is_empty() {
+                break;
+            }
             for frame in batch.iter() {
-                if let Err(offset) = frame.value().visit(&mut DoubleCheck) {
-                    let protocol_error = "malformed double".to_owned();
-                    let offset = self.start_of(frame, last) + offset as u64;
-                    return Ok(Some(ProtocolError { protocol_error, offset }));
-                }
                 match format {
                     Format::Pretty => frame.value().visit(&mut pretty::Printer::new(output))?,
                     Format::Json => frame.value().visit(&mut json::Printer::new(output))?,
                 }
             }
         }
-    }
-
-    /// Where `frame` starts in the stream; `last` is the last frame of its batch.
-    ///
-    /// Frames do not simply follow each other, since a push that was found inside of a reply comes
-    /// in front of it. But all frames of a batch lie in one piece of memory, as they were received,
-    /// and the last one is no such push and ends where the batch ends.
-    fn start_of(&self, frame: FrameRef<'_>, last: FrameRef<'_>) -> u64 {
-        let end = last.bytes().as_ptr_range().end.addr();
-        self.consumed - (end - frame.bytes().as_ptr().addr()) as u64
-    }
-}
-
-/// Breaks off at the first double that is none, with its offset in the frame.
-struct DoubleCheck;
-
-impl<'a> Visitor<'a> for DoubleCheck {
-    type Error = usize;
-
-    fn scalar(&mut self, value: ValueRef<'a>) -> Result<(), usize> {
-        match value.get() {
-            Value::Double(double) => {
-                double.to_f64().map(drop).map_err(|_: ValueError| value.offset())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn begin_attributes(&mut self) -> Result<Visit, usize> {
-        Ok(Visit::Enter)
+        self.seen = self.received.len();
+        Ok(error)
     }
 }
 

@@ -196,6 +196,116 @@ fn help_documents_the_exit_status() {
     }
 }
 
+/// The text of `--help`, which fits on a screen of 80 columns.
+fn help() -> String {
+    let output = respire(&["--help"]).output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    // What is above is formatted by clap.
+    let (_, text) = help.split_once("Each value is printed on a line").unwrap();
+    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+    help
+}
+
+#[test]
+fn help_shows_what_is_printed() {
+    let wire = "%1\r\n$5\r\nflags\r\n~2\r\n+readonly\r\n:7\r\n|1\r\n+ttl\r\n,1.5\r\n_\r\n";
+    let help = help();
+    let shown = help.lines().skip_while(|line| !line.starts_with("  map of 1"));
+    let shown = shown.take_while(|line| !line.starts_with("The types"));
+    // The right column has the wire.
+    let (left, right): (Vec<_>, Vec<_>) = shown.map(|line| line.split_at(34)).unzip();
+    let left: String = left.iter().map(|line| format!("{}\n", line[2..].trim_end())).collect();
+    assert_eq!(decode(&[], wire), (COMPLETE, left));
+    let right: String =
+        right.iter().map(|text| text.trim().replace(' ', "\r\n") + "\r\n").collect();
+    assert_eq!(right, wire);
+    let quoted =
+        ("+\"'\\\t\x01\u{e9}\r\n", "simple \"\\\"\\'\\\\\\t\\x01\\xc3\\xa9\"\n".to_owned());
+    assert_eq!(decode(&[], quoted.0), (COMPLETE, quoted.1));
+}
+
+#[test]
+fn numbers_and_nulls_are_printed_as_help_says() {
+    let help = help();
+    for said in
+        ["shortest form: :+007 is 7", "as it was sent", "forms _, $-1 and *-1", ".5, 5. or +inf"]
+    {
+        assert!(help.contains(said), "{said}");
+    }
+    for (wire, line) in
+        [(":+007", "int 7"), (":-0", "int 0"), (",-nan", "double -nan"), ("(no", "bignum no")]
+    {
+        assert_eq!(decode(&[], format!("{wire}\r\n")), (COMPLETE, format!("{line}\n")));
+    }
+    for double in
+        ["1", "+1", "-01.50", "1e5", "1.0E+2", "2e-07", "inf", "-inf", "nan", "-nan", "1e400"]
+    {
+        let line = format!("double {double}\n");
+        assert_eq!(decode(&[], format!(",{double}\r\n")), (COMPLETE, line));
+    }
+    for double in ["", ".5", "5.", "+inf", "+nan", "INF", "infinity", "0x1", "1e", " 1", "1_0"] {
+        let (code, line) = decode(&[], format!(",{double}\r\n"));
+        assert_eq!(code, PROTOCOL_ERROR, "{double:?}");
+        assert_eq!(line, "{\"protocol_error\":\"malformed double\",\"offset\":0}\n");
+    }
+    for null in ["_", "$-1", "*-1"] {
+        assert_eq!(decode(&[], format!("{null}\r\n")), (COMPLETE, "null\n".to_owned()));
+        assert_eq!(objects(&[], format!("{null}\r\n")), (COMPLETE, vec![json!({"type": "null"})]));
+    }
+}
+
+#[test]
+fn offsets_are_those_that_help_promises() {
+    let help = help();
+    assert!(help.contains("The offset counts bytes from the start of the input"), "{help}");
+    for (wire, offset) in [
+        // The first byte that cannot be right.
+        ("*2\r\n:1x\r\n", 6),
+        ("#y\r\n", 1),
+        ("$1\r\nabc", 5),
+        ("+a\nb\r\n", 2),
+        ("+a\r\n?", 4),
+        ("$x\r\n", 1),
+        ("=5\r\ntxt,a\r\n", 7),
+        // A value as a whole.
+        ("*1\r\n,1.5.2\r\n", 4),
+        ("*1\r\n:9223372036854775808\r\n", 4),
+        ("*1\r\n.\r\n", 4),
+        ("*1\r\n;1\r\n", 4),
+        ("|1\r\n:1\r\n:1\r\n>1\r\n", 12),
+        ("*1\r\n$536870913\r\n", 4),
+        ("*1\r\n=3\r\ntxt\r\n", 4),
+    ] {
+        let (code, objects) = objects(&[], wire);
+        let last = objects.last().unwrap();
+        assert_eq!((code, &last["offset"]), (PROTOCOL_ERROR, &json!(offset)), "{wire:?}");
+        assert_eq!(objects.len(), 1 + usize::from(wire.starts_with("+a\r")), "{wire:?}");
+    }
+}
+
+#[test]
+fn of_a_frame_that_is_wrong_or_cut_off_nothing_is_printed() {
+    let pushed = "+a\r\n*3\r\n:1\r\n>1\r\n+p\r\n";
+    for args in [&[][..], &["--chunk", "1"]] {
+        let cut = json!({"incomplete": true, "pending_bytes": 16});
+        assert_eq!(objects(args, pushed), (INCOMPLETE, vec![simple("a"), cut]));
+        for (rest, message, offset) in [
+            (":x\r\n", "malformed integer", 21),
+            (",x\r\n", "malformed double", 20),
+            // The frame is cut off, and wrong before that.
+            (",x\r\n:1", "malformed double", 20),
+            ("*9\r\n#x", "malformed boolean", 25),
+            // Of two errors, the first.
+            (",x\r\n:x\r\n", "malformed double", 20),
+            (":x\r\n,x\r\n", "malformed integer", 21),
+        ] {
+            let error = json!({"protocol_error": message, "offset": offset});
+            let expected = (PROTOCOL_ERROR, vec![simple("a"), error]);
+            assert_eq!(objects(args, format!("{pushed}{rest}")), expected, "{rest:?}");
+        }
+    }
+}
+
 #[test]
 fn the_readme_shows_what_is_printed() {
     let readme = include_str!("../../../README.md");

@@ -3,7 +3,7 @@ use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use respire_codec::{Limits, Mode, Protocol, Seq};
+use respire_codec::{Limits, Mode, Protocol, Seq, Value, ValueRef};
 
 use super::*;
 
@@ -210,10 +210,16 @@ fn a_malformed_double_is_an_error_where_it_stands() {
         ("|1\r\n+a\r\n,x\r\n,y\r\n", 8, 0),
         // In a push inside of a reply, in the reply before it, and behind it.
         ("+a\r\n*2\r\n:1\r\n>2\r\n:2\r\n,x\r\n:3\r\n", 20, 1),
-        ("+a\r\n*2\r\n,x\r\n>1\r\n:2\r\n:3\r\n", 8, 2),
-        ("+a\r\n*2\r\n:1\r\n>1\r\n:2\r\n,x\r\n+b\r\n", 20, 2),
-        // A push inside of a push inside of a reply.
-        ("+a\r\n*1\r\n>2\r\n,x\r\n>1\r\n,y\r\n:1\r\n+b\r\n", 20, 1),
+        ("+a\r\n*2\r\n,x\r\n>1\r\n:2\r\n:3\r\n", 8, 1),
+        ("+a\r\n*2\r\n:1\r\n>1\r\n:2\r\n,x\r\n+b\r\n", 20, 1),
+        // In a reply and in a push inside of it; in a push and in one inside of that.
+        ("+a\r\n*2\r\n,x\r\n>1\r\n,y\r\n:3\r\n", 8, 1),
+        ("+a\r\n*1\r\n>2\r\n,x\r\n>1\r\n,y\r\n:1\r\n+b\r\n", 12, 1),
+        // In a frame that is cut off, even in the middle of a value, or not RESP further back.
+        ("+a\r\n*2\r\n,x\r\n", 8, 1),
+        ("+a\r\n|1\r\n+k\r\n,x\r\n$5\r\nab", 12, 1),
+        ("+a\r\n*3\r\n,1\r\n,x\r\n:y\r\n", 12, 1),
+        ("+a\r\n*2\r\n,x\r\nz", 8, 1),
     ] {
         let last = format!(r#"{{"protocol_error":"malformed double","offset":{offset}}}"#);
         for options in [json(), in_chunks(json(), 1), in_chunks(json(), 5)] {
@@ -223,6 +229,47 @@ fn a_malformed_double_is_an_error_where_it_stands() {
             assert_eq!(output.lines().count(), lines_before + 1, "{wire:?}");
         }
     }
+}
+
+#[test]
+fn what_is_wrong_in_front_of_a_malformed_double_is_reported() {
+    for (protocol, wire, message, offset) in [
+        (Protocol::Resp3, "*2\r\n:y\r\n,x\r\n", "malformed integer", 5),
+        (Protocol::Resp3, "*2\r\n$1\r\nab,x\r\n", "CRLF expected", 9),
+        (Protocol::Resp3, "$?\r\n,x\r\n", "chunk of a streamed string expected", 4),
+        (Protocol::Resp3, "*2\r\n+a\rb\r\n,x\r\n", "stray carriage return", 7),
+        (Protocol::Resp3, ",x\ry\r\n", "stray carriage return", 3),
+        (Protocol::Resp3, ",x\n", "stray carriage return", 2),
+        (Protocol::Resp2, ",x\r\n", "a type of RESP3", 0),
+    ] {
+        for mut options in [json(), in_chunks(json(), 1), in_chunks(json(), 2)] {
+            options.decoder.protocol = protocol;
+            let (outcome, output) = printed(&options, wire);
+            assert_eq!(outcome, Outcome::ProtocolError, "{wire:?}");
+            assert!(output.starts_with(&format!(r#"{{"protocol_error":"{message}"#)), "{output}");
+            assert!(output.ends_with(&format!("\"offset\":{offset}}}\n")), "{output}");
+        }
+    }
+}
+
+#[test]
+fn a_malformed_double_is_found_behind_everything_that_can_be_in_front_of_it() {
+    let mut tried = 0;
+    for (path, mut wire) in corpus() {
+        let (outcome, before) = printed(&json(), &wire);
+        if outcome != Outcome::Complete {
+            continue;
+        }
+        let offset = wire.len() + 8;
+        wire.extend_from_slice(b"*2\r\n:1\r\n,x\r\n");
+        let last = format!(r#"{{"protocol_error":"malformed double","offset":{offset}}}"#);
+        for options in [json(), in_chunks(json(), 1), in_chunks(json(), 7)] {
+            let expected = (Outcome::ProtocolError, format!("{before}{last}\n"));
+            assert!(printed(&options, &wire) == expected, "{}", path.display());
+        }
+        tried += 1;
+    }
+    assert!(tried > 50, "{tried} inputs");
 }
 
 #[test]
@@ -456,10 +503,10 @@ fn frames_are_printed_as_recursion_would() {
             let mut received = BytesMut::from(&wire[..]);
             let mut decoder = Decoder::default();
             for line in output.lines() {
-                let Ok(Some(frame)) = decoder.decode(&mut received) else { break };
-                if frame.value().visit(&mut DoubleCheck).is_err() {
+                if line.starts_with(r#"{"protocol_error"#) || line.starts_with(r#"{"incomplete"#) {
                     break;
                 }
+                let frame = decoder.decode(&mut received).unwrap().unwrap();
                 // Where the printer escapes more than it must, only the meaning is the same.
                 let twin = twin(frame.value());
                 let parse = serde_json::from_str::<serde_json::Value>;
