@@ -5,11 +5,12 @@
 //! is another one than before says that everything was lost in between, and one that has stayed that not everything was.
 
 use std::{
-    collections::BTreeSet,
     fmt,
+    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use lru::LruCache;
 use respire::{Command, Pipeline};
 
 use super::{ServerIndex, is_wrong_type};
@@ -20,20 +21,27 @@ const MARK_FAILED: &str = "failed to read the index's mark";
 /// The bytes of a mark: no two that are drawn are equal.
 const MARK_BYTES: usize = 16;
 
+/// How many pods are known by name: those that were added to last. A fleet has some hundred, and one whose pods get new names each time
+/// that they start would otherwise leave all of them here.
+const PODS_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not 0");
+
 /// What one index knows of the mark, and whom a loss concerns.
 #[derive(Default)]
 pub(super) struct LossWatch {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     /// The mark as it was seen last; never another one than when the pods' entries were added without their being named.
     mark: Option<Vec<u8>>,
-    /// The pods that this index has added entries for and not cleared since.
-    pods: BTreeSet<Arc<str>>,
-    /// Those of them that are to be named.
-    lost: BTreeSet<Arc<str>>,
+    /// The pods that this index has added entries for and not cleared since, and whether they are to be named.
+    pods: LruCache<Arc<str>, bool>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { mark: None, pods: LruCache::sparse(PODS_MAX) }
+    }
 }
 
 impl LossWatch {
@@ -47,17 +55,16 @@ impl LossWatch {
         let mut state = self.state();
         for entry in entries {
             let pod = entry.pod_identifier.as_str();
-            if !state.pods.contains(pod) {
-                state.pods.insert(pod.into());
+            // This makes it the one that was added to last.
+            if state.pods.get(pod).is_none() {
+                state.pods.put(pod.into(), false);
             }
         }
     }
 
     /// The pod has no entries any more.
     pub(super) fn forget(&self, pod: &str) {
-        let mut state = self.state();
-        state.pods.remove(pod);
-        state.lost.remove(pod);
+        self.state().pods.pop(pod);
     }
 
     /// Takes note of the mark that was found: if it is another one, all pods are to be named.
@@ -67,14 +74,19 @@ impl LossWatch {
         let state = &mut *self.state();
         let before = state.mark.replace(mark);
         if before.is_some() && before != state.mark {
-            state.lost.extend(state.pods.iter().cloned());
+            state.pods.iter_mut().for_each(|(_, is_lost)| *is_lost = true);
         }
     }
 
     /// Names the pods that are to be named.
     fn take_lost(&self) -> Vec<Resync> {
-        let lost = std::mem::take(&mut self.state().lost);
-        lost.into_iter().map(|pod| Resync::new(&*pod, ResyncReason::IndexLost)).collect()
+        let state = &mut *self.state();
+        let lost = state.pods.iter_mut().filter_map(|(pod, is_lost)| {
+            std::mem::take(is_lost).then(|| Resync::new(&**pod, ResyncReason::IndexLost))
+        });
+        let mut lost: Vec<Resync> = lost.collect();
+        lost.sort_unstable_by(|one, other| one.pod_identifier.cmp(&other.pod_identifier));
+        lost
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -102,6 +114,9 @@ impl ServerIndex {
     /// Asks the server whether everything was lost since the last call: it was flushed, or started without its data. The pods that
     /// this index has added entries for, and that have to announce their blocks again; none when nothing was lost, and none without
     /// [`with_loss_detection`](Self::with_loss_detection). One round trip, to be made now and then and after errors.
+    ///
+    /// It is told by their names in order. Of more than 4,096 pods those are known that were added to last; a pod is known until it is
+    /// cleared, so clear those that have gone.
     ///
     /// A server that comes back as it was at some earlier time has kept its mark, so that this names nobody, and in llm-d's layout
     /// blocks that were evicted since are believed to be held again. Keep such a server from saving, or have it write a log with
@@ -187,6 +202,23 @@ mod tests {
         assert!(after(b"second").is_empty());
         // They are announced again, and may be lost again.
         assert_eq!(named(&after(b"third")), ["a", "c"]);
+    }
+
+    #[test]
+    fn pods_are_bounded_and_those_added_to_last_are_named() {
+        let watch = LossWatch::default();
+        watch.found(b"first".to_vec());
+        watch.note(&entries(&["0", "1"]));
+        for pod in 2..=PODS_MAX.get() {
+            watch.note(&entries(&[&pod.to_string()]));
+            watch.note(&entries(&["0"]));
+        }
+        watch.found(b"second".to_vec());
+        let resyncs = watch.take_lost();
+        assert_eq!(resyncs.len(), PODS_MAX.get());
+        let names = named(&resyncs);
+        assert!(names.contains(&"0") && !names.contains(&"1") && names.contains(&"4096"));
+        assert!(names.is_sorted());
     }
 
     #[test]
