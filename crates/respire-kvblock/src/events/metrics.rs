@@ -1,5 +1,10 @@
 //! What a pool counts, for Prometheus, under llm-d's names.
 
+#[cfg(all(feature = "zmq", unix))]
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 use std::{fmt, sync::Arc};
 
 use prometheus_client::{
@@ -48,6 +53,9 @@ pub(super) struct Labelled {
     reconnections: Family<PodLabels, Counter>,
     messages_received: Family<PodLabels, Counter>,
     zmq_errors: Family<ErrorLabels, Counter>,
+    /// How many subscribers count under each `pod_identifier`.
+    #[cfg(all(feature = "zmq", unix))]
+    subscribers: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 impl Labelled {
@@ -81,6 +89,14 @@ impl Labelled {
     }
 }
 
+#[cfg(all(feature = "zmq", unix))]
+impl Labelled {
+    fn subscribers(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        // Nothing under the lock can panic half-way through a change.
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 fn skip_labels(kind: Option<&str>, reason: &'static str) -> SkipLabels {
     let kind = match kind.filter(|kind| !kind.is_empty()) {
         None => "unknown",
@@ -89,7 +105,7 @@ fn skip_labels(kind: Option<&str>, reason: &'static str) -> SkipLabels {
     [("cache_kind", kind), ("reason", reason)]
 }
 
-/// What one subscriber counts. Its metrics go with it; those of others of the same pod begin anew then.
+/// What one subscriber counts. Several may count under one name, as those of a pod's ranks do: the metrics go with the last of them.
 #[cfg(all(feature = "zmq", unix))]
 #[derive(Debug)]
 pub(super) struct SubscriberMetrics {
@@ -101,6 +117,7 @@ pub(super) struct SubscriberMetrics {
 impl SubscriberMetrics {
     pub(super) fn new(labelled: &Labelled, pod: &str) -> Self {
         labelled.active_subscribers.inc();
+        *labelled.subscribers().entry(pod.to_owned()).or_default() += 1;
         Self { labelled: labelled.clone(), pod: pod.to_owned() }
     }
 
@@ -130,6 +147,15 @@ impl SubscriberMetrics {
 impl Drop for SubscriberMetrics {
     fn drop(&mut self) {
         self.labelled.active_subscribers.dec();
+        // Held until they are gone, so that one that comes meanwhile does not lose what it counts.
+        let mut subscribers = self.labelled.subscribers();
+        if let Some(others) = subscribers.get_mut(&self.pod)
+            && *others > 1
+        {
+            *others -= 1;
+            return;
+        }
+        subscribers.remove(&self.pod);
         let labels = self.labels();
         self.labelled.messages_received.remove(&labels);
         self.labelled.reconnections.remove(&labels);

@@ -328,7 +328,7 @@ impl EventPool {
     /// | `pool_queue_depth`, `pool_capacity` | messages that wait, and workers |
     ///
     /// A `pod_identifier` is what the subscriber was given, else its address; a listener's is `local-subscriber`. Its metrics go with the
-    /// subscriber.
+    /// last subscriber of that name.
     ///
     /// Beside them each of the [`stats`](Self::stats) is `respire_events_..._total`.
     pub fn register_metrics(&self, registry: &mut Registry) {
