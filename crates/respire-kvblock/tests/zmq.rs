@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use respire_kvblock::prometheus_client::{encoding::text::encode, registry::Registry};
 use respire_kvblock::{
-    BlockHash, InMemoryConfig, InMemoryIndex, Index, PodSet, TokenProcessor, TokenProcessorConfig,
+    BlockHash, InMemoryConfig, InMemoryIndex, Index, IndexError, KeyType, Lookup, PodEntry, PodSet,
+    ResyncReason, TokenProcessor, TokenProcessorConfig,
     events::{
         EventPool, Listener, ListenerConfig, PoolConfig, Replay, Subscriber, SubscriberConfig,
     },
@@ -353,6 +354,22 @@ async fn a_subscriber_is_counted_by_its_pod_until_it_ends() {
     ] {
         assert!(text.contains(&expected), "{expected} is not in\n{text}");
     }
+    // Another rank of the pod counts under its name too, and what both have counted stays when one of them ends.
+    let mut config = bench.config();
+    config.pod_identifier = Some("b".to_owned());
+    config.publisher = 1;
+    let rank = bench.listen(config);
+    timeout(PATIENCE, async {
+        while !metrics(&bench.pool).contains("_active_subscribers 3") {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+    rank.abort();
+    assert!(rank.await.is_err());
+    let text = metrics(&bench.pool);
+    assert!(text.contains(r#"messages_received_total{pod_identifier="b"}"#), "{text}");
     listening.abort();
     failing.abort();
     assert!(listening.await.is_err() && failing.await.is_err());
@@ -397,11 +414,63 @@ async fn engines_connect_to_an_address_that_is_bound_here() {
     assert!(!folder.path().join("kv").exists());
 }
 
+/// Sends what is next over each of these connections until the index has this block.
+async fn publish_in_turn(bench: &Bench, ranks: &mut [(PubSocket, u64)], block: u8) {
+    timeout(PATIENCE, async {
+        while bench.holders(block).await.is_empty() {
+            for (publisher, next) in &mut *ranks {
+                let frames = vec![TOPIC.into(), number(*next), payload(block)];
+                publisher.send(message(frames)).await.unwrap();
+                *next += 1;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// Connects once more and is heard from this number on. The connection before stays open, and says nothing any more.
+async fn come_again(bench: &mut Bench, endpoint: &str, next: u64, block: u8) -> PubSocket {
+    let before = std::mem::replace(&mut bench.publisher, PubSocket::new());
+    connect(bench, endpoint).await;
+    bench.next = next;
+    bench.publish_until_heard(TOPIC, block).await;
+    before
+}
+
 #[tokio::test]
-async fn several_publishers_of_a_pod_are_told_apart_and_one_that_comes_again_is_the_same() {
+async fn an_engine_that_comes_again_is_the_same_though_its_old_connection_is_still_open() {
     let mut bench = Bench::new().await;
     let (endpoint, listening) = bind(&bench, ListenerConfig::new("tcp://127.0.0.1:0")).await;
-    // Two ranks of one pod, each with numbers of its own.
+    let bound = come_again(&mut bench, &endpoint, 5000, 1).await;
+    assert_eq!((bench.pool.stats().gaps, bench.pool.stats().restarts), (0, 0));
+    // Its path was cut, and some messages are missing.
+    let first = come_again(&mut bench, &endpoint, 7000, 2).await;
+    let stats = bench.pool.stats();
+    assert_eq!((stats.gaps, stats.restarts, stats.clears), (1, 0, 0));
+    assert!(bench.pool.try_next_resync().unwrap().reason.may_be_stale());
+    // It has started anew, and holds nothing of before.
+    let second = come_again(&mut bench, &endpoint, 0, 3).await;
+    let stats = bench.pool.stats();
+    assert_eq!((stats.gaps, stats.restarts, stats.clears), (1, 1, 1));
+    assert!(matches!(
+        bench.pool.try_next_resync().unwrap().reason,
+        ResyncReason::Restarted { expected: 7001.., found: 0..100 }
+    ));
+    for block in [1, 2] {
+        assert!(bench.holders(block).await.is_empty());
+    }
+    drop((bound, first, second));
+    listening.abort();
+}
+
+#[tokio::test]
+async fn ranks_of_a_pod_are_told_apart_and_keep_their_numbers_when_they_come_again_together() {
+    let mut bench = Bench::new().await;
+    let mut config = ListenerConfig::new("tcp://127.0.0.1:0");
+    config.publishers_per_pod = 2;
+    let (endpoint, listening) = bind(&bench, config).await;
     let mut ranks = Vec::new();
     for (next, block) in [(0, 1), (5000, 2)] {
         connect(&mut bench, &endpoint).await;
@@ -410,36 +479,154 @@ async fn several_publishers_of_a_pod_are_told_apart_and_one_that_comes_again_is_
         ranks.push((std::mem::replace(&mut bench.publisher, PubSocket::new()), bench.next));
     }
     for block in 3..20 {
-        for (publisher, next) in &mut ranks {
-            let frames = vec![TOPIC.into(), number(*next), payload(block)];
-            publisher.send(message(frames)).await.unwrap();
-            *next += 1;
+        publish_in_turn(&bench, &mut ranks, block).await;
+    }
+    // Both come again, in the other order, and go on a little later than they were.
+    let mut old = Vec::new();
+    for (rank, next) in ranks.iter_mut().rev() {
+        bench.next = *next + 1000;
+        connect(&mut bench, &endpoint).await;
+        let block = if *next > 5000 { 30 } else { 31 };
+        bench.publish_until_heard(TOPIC, block).await;
+        old.push(std::mem::replace(
+            rank,
+            std::mem::replace(&mut bench.publisher, PubSocket::new()),
+        ));
+        *next = bench.next;
+    }
+    publish_in_turn(&bench, &mut ranks, 32).await;
+    let stats = bench.pool.stats();
+    assert_eq!((stats.gaps, stats.restarts, stats.clears), (2, 0, 0), "{stats:?}");
+    // One begins anew, and with it the pod.
+    let (first, _) = ranks.remove(0);
+    first.close().await;
+    connect(&mut bench, &endpoint).await;
+    bench.next = 0;
+    bench.publish_until_heard(TOPIC, 33).await;
+    assert_eq!((bench.pool.stats().gaps, bench.pool.stats().restarts), (2, 1));
+    listening.abort();
+}
+
+#[tokio::test]
+async fn connections_that_speak_in_turn_for_a_pod_are_found_to_be_two_publishers() {
+    let mut bench = Bench::new().await;
+    let (endpoint, listening) = bind(&bench, ListenerConfig::new("tcp://127.0.0.1:0")).await;
+    let bound = come_again(&mut bench, &endpoint, 5000, 1).await;
+    let next = bench.next;
+    let first = come_again(&mut bench, &endpoint, 0, 2).await;
+    // It was taken for the first one that has started anew.
+    assert_eq!(bench.pool.stats().restarts, 1);
+    assert!(bench.pool.try_next_resync().is_some());
+    let second = std::mem::replace(&mut bench.publisher, PubSocket::new());
+    let mut ranks = vec![(first, next), (second, bench.next)];
+    for block in 3..20 {
+        publish_in_turn(&bench, &mut ranks, block).await;
+    }
+    let stats = bench.pool.stats();
+    assert_eq!((stats.gaps, stats.restarts, stats.clears), (0, 1, 1), "{stats:?}");
+    // Its last words would be no others than what a publisher of its own says.
+    let resync = bench.pool.try_next_resync().unwrap();
+    assert!(matches!(resync.reason, ResyncReason::Restarted { expected: 5001.., .. }));
+    drop(bound);
+    listening.abort();
+}
+
+/// An index that can be made to wait with its writes, as one on a server that is away.
+struct Held {
+    index: Arc<InMemoryIndex>,
+    gate: tokio::sync::Mutex<()>,
+}
+
+#[async_trait::async_trait]
+impl Index for Held {
+    async fn lookup(&self, keys: &[BlockHash], pods: &PodSet) -> Result<Lookup, IndexError> {
+        self.index.lookup(keys, pods).await
+    }
+
+    async fn add(
+        &self,
+        engine_keys: Option<&[BlockHash]>,
+        request_keys: &[BlockHash],
+        entries: &[PodEntry],
+    ) -> Result<(), IndexError> {
+        drop(self.gate.lock().await);
+        self.index.add(engine_keys, request_keys, entries).await
+    }
+
+    async fn evict(
+        &self,
+        keys: &[BlockHash],
+        key_type: KeyType,
+        entries: &[PodEntry],
+    ) -> Result<(), IndexError> {
+        self.index.evict(keys, key_type, entries).await
+    }
+
+    async fn request_key(&self, engine_key: BlockHash) -> Result<BlockHash, IndexError> {
+        self.index.request_key(engine_key).await
+    }
+
+    async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError> {
+        self.index.clear(pod_identifier).await
+    }
+}
+
+#[tokio::test]
+async fn what_an_engine_said_before_it_ended_is_applied_however_long_there_is_no_room() {
+    let mut bench = Bench::new().await;
+    let held = Arc::new(Held { index: Arc::clone(&bench.index), gate: Default::default() });
+    let mut config = PoolConfig::default();
+    (config.workers, config.queue_messages, config.from_start) = (1, 1, true);
+    bench.pool = Arc::new(EventPool::start(Arc::clone(&held), &tokens(), config));
+    let (endpoint, listening) = bind(&bench, ListenerConfig::new("tcp://127.0.0.1:0")).await;
+    // The server is away for longer than last words are waited for.
+    let away = held.gate.lock().await;
+    let mut engine = TcpStream::connect(endpoint.strip_prefix("tcp://").unwrap()).await.unwrap();
+    engine.write_all(&greeting("PUB")).await.unwrap();
+    // What it is sent ends with a subscription.
+    let mut read = Vec::new();
+    while !read.ends_with(b"kv@") {
+        assert!(timeout(PATIENCE, engine.read_buf(&mut read)).await.unwrap().unwrap() > 0);
+    }
+    let mut bytes = Vec::new();
+    for block in 0..40 {
+        for (flags, frame) in [
+            (1, Bytes::from(TOPIC)),
+            (1, number(block)),
+            (0, payload(u8::try_from(block).unwrap())),
+        ] {
+            bytes.extend_from_slice(&[flags, u8::try_from(frame.len()).unwrap()]);
+            bytes.extend_from_slice(&frame);
         }
     }
+    engine.write_all(&bytes).await.unwrap();
+    engine.shutdown().await.unwrap();
+    sleep(Duration::from_secs(7)).await;
+    drop(away);
     timeout(PATIENCE, async {
-        while bench.holders(19).await.is_empty() {
+        while bench.holders(39).await.is_empty() {
             sleep(Duration::from_millis(20)).await;
         }
     })
     .await
-    .unwrap();
+    .expect("the last word is heard");
     let stats = bench.pool.stats();
-    assert_eq!((stats.gaps, stats.restarts), (0, 0), "{stats:?}");
-    // The second one begins anew, and with it the pod.
-    let (second, _) = ranks.pop().unwrap();
-    second.close().await;
-    timeout(PATIENCE, async {
-        while bench.pool.stats().restarts == 0 {
-            connect(&mut bench, &endpoint).await;
-            bench.next = 0;
-            for _ in 0..20 {
-                bench.publish(TOPIC, 30).await;
-                sleep(Duration::from_millis(20)).await;
-            }
-        }
-    })
-    .await
-    .unwrap();
+    assert_eq!((stats.messages, stats.gaps), (40, 0), "{stats:?}");
+    listening.abort();
+}
+
+#[tokio::test]
+async fn an_engine_that_does_not_introduce_itself_makes_room_for_others() {
+    let mut bench = Bench::new().await;
+    let mut config = ListenerConfig::new("tcp://127.0.0.1:0");
+    config.connections = 1;
+    let (endpoint, listening) = bind(&bench, config).await;
+    let mut idle = TcpStream::connect(endpoint.strip_prefix("tcp://").unwrap()).await.unwrap();
+    // A greeting, and nothing of what has to follow it.
+    idle.write_all(&greeting("PUB")[..64]).await.unwrap();
+    send_until_closed(idle, b"").await;
+    connect(&mut bench, &endpoint).await;
+    bench.publish_until_heard(TOPIC, 1).await;
     listening.abort();
 }
 

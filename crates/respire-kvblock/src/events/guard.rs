@@ -13,10 +13,10 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixListener, UnixStream},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
-/// How long a connection may take to be made, and a peer to greet.
+/// How long a connection may take to be made, and a peer to introduce itself: with its greeting, and what kind of socket it is.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much is read at once, in bytes. A message of a usual step fits.
@@ -180,12 +180,15 @@ async fn guarded(
     mut frames: Frames,
 ) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES];
+    let introduced_by = Instant::now() + CONNECT_TIMEOUT;
     loop {
-        let read = match frames.is_greeting() {
-            true => timeout(CONNECT_TIMEOUT, from.read(&mut chunk)).await,
-            false => Ok(from.read(&mut chunk).await),
+        let read = match frames.is_introduced {
+            true => from.read(&mut chunk).await?,
+            false => {
+                let read = timeout_at(introduced_by, from.read(&mut chunk)).await;
+                read.map_err(|_| io::ErrorKind::TimedOut)??
+            }
         };
-        let read = read.map_err(|_| io::ErrorKind::TimedOut)??;
         if read == 0 {
             return Ok(());
         }
@@ -199,6 +202,8 @@ async fn guarded(
 struct Frames {
     message_bytes: u64,
     state: State,
+    /// Whether the greeting has come and the first frame behind it, which says what kind of socket the peer has.
+    is_introduced: bool,
     /// Of the message whose frames are coming: how many there were, and their bytes.
     frames: u32,
     bytes: u64,
@@ -228,16 +233,14 @@ impl Frames {
 
     fn new(message_bytes: usize) -> Self {
         let message_bytes = message_bytes as u64;
-        Self { message_bytes, state: State::Greeting(GREETING_BYTES), frames: 0, bytes: 0 }
-    }
-
-    fn is_greeting(&self) -> bool {
-        matches!(self.state, State::Greeting(_))
+        let state = State::Greeting(GREETING_BYTES);
+        Self { message_bytes, state, is_introduced: false, frames: 0, bytes: 0 }
     }
 
     /// Takes note of what the peer has sent next.
     fn check(&mut self, mut piece: &[u8]) -> io::Result<()> {
         while let Some((&byte, rest)) = piece.split_first() {
+            let was_greeting = matches!(self.state, State::Greeting(_));
             self.state = match self.state {
                 State::Greeting(left) | State::Body { left } => {
                     let passed = (piece.len() as u64).min(left);
@@ -262,6 +265,7 @@ impl Frames {
                     }
                 }
             };
+            self.is_introduced |= !was_greeting && matches!(self.state, State::Flags);
         }
         Ok(())
     }
@@ -345,6 +349,36 @@ mod tests {
         .concat();
         for piece in [1, 2, 3, 7, 64, 65, 1000, stream.len()] {
             assert_eq!(refused_at(&stream, piece), None, "{piece}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_has_to_introduce_itself_in_time_however_it_does_so() {
+        let ready = frame(Frames::COMMAND, 40);
+        let introduction = [&GREETING[..], &ready].concat();
+        for (name, bytes, pause, is_refused) in [
+            ("in silence", &b""[..], 0, true),
+            ("with a greeting and no more", &GREETING, 0, true),
+            ("with a part of what is due", &introduction[..103], 0, true),
+            ("a byte at a time", &introduction, 9, true),
+            ("in time, and nothing after it", &introduction, 0, false),
+        ] {
+            let (mut peer, relay) = tokio::io::duplex(1024);
+            let (to, _library) = tokio::io::duplex(1024);
+            let sending = async {
+                for byte in bytes {
+                    tokio::time::sleep(Duration::from_secs(pause)).await;
+                    // It may have been cut off.
+                    let _ = peer.write_all(&[*byte]).await;
+                }
+                tokio::time::sleep(Duration::from_secs(3600)).await;
+            };
+            let ended = tokio::select! {
+                ended = guarded(relay, to, Frames::new(1000)) => Some(ended),
+                () = sending => None,
+            };
+            let refused = ended.map(|ended| ended.unwrap_err().kind());
+            assert_eq!(refused, is_refused.then_some(io::ErrorKind::TimedOut), "{name}");
         }
     }
 

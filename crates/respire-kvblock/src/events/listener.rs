@@ -9,18 +9,23 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use bytes::Bytes;
+use futures_util::{
+    StreamExt,
+    stream::{BoxStream, FuturesUnordered},
+};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, UnixListener, UnixStream},
-    time::sleep,
+    time::{Instant, sleep},
 };
-use zeromq::{Socket, SocketEvent, SocketOptions, SocketRecv, SubSocket};
+use zeromq::{Endpoint, Socket, SocketEvent, SocketOptions, SocketRecv, SubSocket};
 
 use super::{
     guard::{Address, CONNECT_TIMEOUT, Private, Stream, relay_peer},
     metrics::SubscriberMetrics,
     pool::EventPool,
+    publishers::{Publishers, Spoken},
     topic::EventMessage,
     zmq::{Closed, MESSAGE_BYTES_MAX, Overflow},
 };
@@ -29,17 +34,18 @@ use crate::EventsConfig;
 /// After how long without a byte TCP asks whether the engine is still there. It sends nothing when it has nothing to say.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// How long it then waits for an answer, and how often it asks. Until it gives up, an engine that comes again counts as another one.
+/// How long it then waits for an answer, and how often it asks. Until it gives up, an engine that has gone keeps its place.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
 
 /// The pause after a connection could not be accepted, for want of descriptors most likely: others have to close theirs first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long the library may take to hand out what came last on a connection that has ended.
+/// How long the library may hand out nothing of what came last on a connection that has ended. It does so at once, unless the engine
+/// had not even introduced itself.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// For how many pods a connection is given a publisher's number. Beyond that it is taken for the first one of each.
+/// For how many pods a connection can be told apart from others. Beyond that it is taken for the first publisher of each.
 const PODS_PER_CONNECTION: usize = 64;
 
 /// What its metrics call a listener.
@@ -58,12 +64,21 @@ pub struct ListenerConfig {
     /// The most bytes of a message, its topic and number included. An engine that announces a longer one is cut off, before any
     /// memory is taken for it.
     pub message_bytes: usize,
-    /// How many engines can be connected at once. One more is turned away until another has gone.
+    /// How many engines can be connected at once. One more is turned away until another has gone. Each takes three file
+    /// descriptors, four while it connects, and for a moment up to `message_bytes` of memory, which a peer need only announce.
     pub connections: usize,
+    /// Which of a pod's publishers connect here; see [`EventMessage::publisher`]. vLLM and SGLang add the data-parallel rank to the
+    /// port: each rank has an address of its own, and its listener needs a number of its own in the same pool.
+    pub publisher: u32,
+    /// How many publishers of one pod connect here, at most 64. Beyond that, a connection that speaks for a pod is taken for one
+    /// whose engine has come again: where its numbers do not go on, the pod is cleared or named for a resync. The numbers
+    /// are those from `publisher` on.
+    pub publishers_per_pod: usize,
 }
 
 impl ListenerConfig {
-    /// Listens at this address: topics that begin with `kv@`, waiting for room, 16 MiB a message, 1,024 engines.
+    /// Listens at this address: topics that begin with `kv@`, waiting for room, 16 MiB a message, 1,024 engines, one publisher a
+    /// pod, which has number 0.
     pub fn new(endpoint: impl Into<String>) -> Self {
         Self {
             endpoint: endpoint.into(),
@@ -71,6 +86,8 @@ impl ListenerConfig {
             overflow: Overflow::default(),
             message_bytes: MESSAGE_BYTES_MAX,
             connections: 1024,
+            publisher: 0,
+            publishers_per_pod: 1,
         }
     }
 
@@ -84,10 +101,11 @@ impl ListenerConfig {
 
 /// Binds an address to which engines connect, llm-d's `zmqEndpoint`, and hands their messages to a pool.
 ///
-/// Which pod a message is of is what its topic says. Several connections that speak for one pod, as those of data-parallel ranks
-/// do, are told apart as its [publishers](EventMessage::publisher), in the order in which they first spoke; one that
-/// takes the place of one that has ended is taken for the same. What was missed is not fetched: for that, connect to
-/// the pods with a [`Subscriber`](super::Subscriber) each.
+/// Which pod a message is of is what its topic says. A connection is one of its pod's [publishers](EventMessage::publisher), and
+/// takes the place of the one before, whether or not that has ended: by the numbers it is seen whether messages are missing, or
+/// the engine has started anew, as with a [`Subscriber`](super::Subscriber). Where several connections speak for one pod at
+/// once, say [how many](ListenerConfig::publishers_per_pod); else they are told apart once each has spoken again, and until then the
+/// pod may be cleared, once for each. What was missed is not fetched: for that, connect to the pods with a `Subscriber` each.
 ///
 /// ```no_run
 /// # async fn example(pool: std::sync::Arc<respire_kvblock::events::EventPool>) -> Result<(), Box<dyn std::error::Error>> {
@@ -143,24 +161,29 @@ impl Listener {
         })
     }
 
-    /// Listens until the pool is shut down. All connections are served by the task that this is called on.
+    /// Listens until the pool is shut down. Messages of all connections are taken by the task that this is called on; the ZMQ library
+    /// has two tasks more for each.
     ///
     /// # Errors
     ///
-    /// When there can be no folder, among those for temporary files, for the sockets between the engines and the ZMQ library.
+    /// When there can be no folder, among those for temporary files, for the sockets between the engines and the ZMQ library, or no
+    /// socket in it: its path must not be longer than the 108 bytes that a socket's can have.
     ///
     /// # Cancel safety
     ///
     /// Dropped, it closes its connections. A message may be lost with it; the pool learns of that from the number of the next one,
     /// if somebody else listens then.
     pub async fn run(self, pool: &EventPool) -> io::Result<()> {
+        let (first, per_pod) = (self.config.publisher, self.config.publishers_per_pod);
         let session = Session {
             config: &self.config,
             pool,
             metrics: SubscriberMetrics::new(&pool.shared().labelled, NAME),
             private: Private::new()?,
-            publishers: Mutex::default(),
+            publishers: Mutex::new(Publishers::new(first, per_pod)),
         };
+        // Whether sockets can be had there: else no engine would ever be heard, and nothing said of it here.
+        drop(UnixListener::bind(session.private.path_of(u64::MAX))?);
         let mut connections = FuturesUnordered::new();
         let mut number = 0;
         loop {
@@ -194,105 +217,138 @@ struct Session<'a> {
     publishers: Mutex<Publishers>,
 }
 
+/// A socket of the library's, and our end of the one connection that it is to get.
+struct Inner {
+    socket: SubSocket,
+    events: BoxStream<'static, SocketEvent>,
+    endpoint: Endpoint,
+    stream: UnixStream,
+}
+
 impl Session<'_> {
     /// Serves one engine until its connection ends. Each has a socket of the library's of its own, so that one that misbehaves
     /// takes no other with it, and that it is known who sent what.
     async fn serve(&self, outer: Stream, connection: u64) -> io::Result<()> {
-        let ended = self.connect(outer, connection).await;
+        let inner = match self.open(connection).await {
+            Ok(inner) => inner,
+            Err(error) => {
+                // It is ours and not the engine's: want of descriptors, most likely.
+                tracing::warn!(%error, "an engine has connected and cannot be served");
+                self.metrics.error("connect");
+                return Ok(());
+            }
+        };
+        let ended = self.relay(outer, inner, connection).await;
         self.publishers().leave(connection);
         ended
     }
 
-    async fn connect(&self, outer: Stream, connection: u64) -> io::Result<()> {
+    async fn open(&self, connection: u64) -> io::Result<Inner> {
         let path = self.private.path_of(connection);
         let mut options = SocketOptions::default();
         options.connect_timeout(CONNECT_TIMEOUT);
         let mut socket = SubSocket::with_options(options);
-        let mut events = socket.monitor();
+        let events = socket.monitor().boxed();
         let listener = std::os::unix::net::UnixListener::bind(&path)?;
-        socket.bind_listener(listener).await.map_err(io::Error::other)?;
+        let endpoint = socket.bind_listener(listener).await.map_err(io::Error::other)?;
         socket.subscribe(&self.config.topic_filter).await.map_err(io::Error::other)?;
-        let inner = UnixStream::connect(&path).await?;
+        let stream = UnixStream::connect(&path).await?;
+        Ok(Inner { socket, events, endpoint, stream })
+    }
 
-        let mut receiving = pin!(self.receive(&mut socket, connection));
-        let ended = tokio::select! {
-            ended = relay_peer(outer, inner, self.config.message_bytes) => ended,
-            received = &mut receiving => return received,
-        };
-        // The library says so when it has handed out all that came before the end.
-        let is_over = async {
-            while !matches!(events.next().await, None | Some(SocketEvent::Disconnected(_))) {}
-        };
-        tokio::select! {
-            received = receiving => received.and(ended),
-            () = is_over => ended,
-            () = sleep(LAST_WORDS) => ended,
+    /// Hands over what one engine sends, to the last message that came before its connection ended.
+    async fn relay(&self, outer: Stream, inner: Inner, connection: u64) -> io::Result<()> {
+        let Inner { mut socket, mut events, endpoint, stream } = inner;
+        let mut spoken = HashMap::new();
+        let mut relayed = pin!(relay_peer(outer, stream, self.config.message_bytes));
+        // How the engine's side has ended, and whether the library has handed out all that came before.
+        let (mut ended, mut is_over) = (None, false);
+        let mut silence = pin!(sleep(LAST_WORDS));
+        loop {
+            let frames = tokio::select! {
+                biased;
+                frames = socket.recv() => frames.map_err(io::Error::other)?,
+                result = &mut relayed, if ended.is_none() => {
+                    if is_over {
+                        return result;
+                    }
+                    ended = Some(result);
+                    silence.as_mut().reset(Instant::now() + LAST_WORDS);
+                    continue;
+                }
+                Some(event) = events.next(), if !is_over => {
+                    match event {
+                        // No other will come, and what it would come by takes a descriptor.
+                        SocketEvent::Accepted(..) => {
+                            socket.unbind(endpoint.clone()).await.map_err(io::Error::other)?;
+                        }
+                        SocketEvent::AcceptFailed(error) => return Err(io::Error::other(error)),
+                        SocketEvent::Disconnected(_) => match ended {
+                            Some(ended) => return ended,
+                            None => is_over = true,
+                        },
+                        _ => {}
+                    }
+                    continue;
+                }
+                () = &mut silence, if ended.is_some() => return ended.unwrap_or(Ok(())),
+            };
+            if let Err(Closed) = self.message(frames.into_vec(), connection, &mut spoken).await {
+                return Ok(());
+            }
+            // However long it has waited for room.
+            silence.as_mut().reset(Instant::now() + LAST_WORDS);
         }
     }
 
-    /// Hands over what one engine sends.
-    async fn receive(&self, socket: &mut SubSocket, connection: u64) -> io::Result<()> {
-        let mut publishers: HashMap<Arc<str>, u32> = HashMap::new();
-        loop {
-            let frames = socket.recv().await.map_err(io::Error::other)?.into_vec();
-            self.metrics.message();
-            let mut message = match EventMessage::from_frames(&frames) {
-                Ok(message) => message,
-                Err(error) => {
-                    tracing::debug!(%error, "frames that are no message of events");
-                    self.pool.shared().counters.unreadable_messages.count();
-                    continue;
-                }
-            };
-            let pod = &message.pod_identifier;
-            message.publisher = match publishers.get(pod) {
-                Some(&publisher) => publisher,
-                None if publishers.len() >= PODS_PER_CONNECTION => 0,
-                None => {
-                    let publisher = self.publishers().join(pod, connection);
-                    publishers.insert(Arc::clone(pod), publisher);
-                    publisher
-                }
-            };
-            if let Err(Closed) = self.config.overflow.submit(self.pool, message).await {
+    /// Hands a message over.
+    async fn message(
+        &self,
+        frames: Vec<Bytes>,
+        connection: u64,
+        spoken: &mut HashMap<Arc<str>, Spoken>,
+    ) -> Result<(), Closed> {
+        self.metrics.message();
+        let mut message = match EventMessage::from_frames(&frames) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::debug!(%error, "frames that are no message of events");
+                self.pool.shared().counters.unreadable_messages.count();
                 return Ok(());
             }
+        };
+        message.publisher = self.publisher(&message, connection, spoken);
+        self.config.overflow.submit(self.pool, message).await
+    }
+
+    /// The number of the publisher that sent a message.
+    fn publisher(
+        &self,
+        message: &EventMessage,
+        connection: u64,
+        spoken: &mut HashMap<Arc<str>, Spoken>,
+    ) -> u32 {
+        let pod = &message.pod_identifier;
+        let before = spoken.get(pod).copied();
+        if before.is_none() && spoken.len() >= PODS_PER_CONNECTION {
+            return self.config.publisher;
         }
+        let found = message.sequence.unwrap_or_default();
+        let heard = self.publishers().hear(pod, connection, found, before);
+        spoken.insert(Arc::clone(pod), heard.spoken);
+        if let Some(reason) = heard.amends {
+            tracing::warn!(
+                pod = &**pod,
+                "several connections speak for a pod, and one was taken for another"
+            );
+            self.pool.shared().resync(pod, reason);
+        }
+        heard.publisher
     }
 
     fn publishers(&self) -> MutexGuard<'_, Publishers> {
         // Nothing under the lock can panic half-way through a change.
         self.publishers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Which connections speak for which pods.
-#[derive(Debug, Default)]
-struct Publishers {
-    /// For each pod its connections by their numbers as publishers; `None` where one has ended.
-    of_pods: HashMap<Arc<str>, Vec<Option<u64>>>,
-}
-
-impl Publishers {
-    /// The number as a publisher that a connection gets which speaks for a pod for the first time: the lowest that is free.
-    fn join(&mut self, pod: &Arc<str>, connection: u64) -> u32 {
-        let places = self.of_pods.entry(Arc::clone(pod)).or_default();
-        let free = places.iter().position(Option::is_none).unwrap_or_else(|| {
-            places.push(None);
-            places.len() - 1
-        });
-        places[free] = Some(connection);
-        u32::try_from(free).expect("fewer than 2^32 connections")
-    }
-
-    /// A connection has ended.
-    fn leave(&mut self, connection: u64) {
-        self.of_pods.retain(|_, places| {
-            for place in places.iter_mut().filter(|place| **place == Some(connection)) {
-                *place = None;
-            }
-            places.iter().any(Option::is_some)
-        });
     }
 }
 
@@ -333,29 +389,5 @@ impl Drop for Bound {
             // As ZMQ does; somebody else may have taken it away.
             let _ = std::fs::remove_file(path);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_keeps_its_number_and_another_takes_that_of_one_that_has_ended() {
-        let mut publishers = Publishers::default();
-        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
-        assert_eq!(
-            (publishers.join(&a, 7), publishers.join(&a, 8), publishers.join(&b, 8)),
-            (0, 1, 0)
-        );
-        publishers.leave(7);
-        assert_eq!(
-            (publishers.join(&b, 9), publishers.join(&a, 9), publishers.join(&a, 10)),
-            (1, 0, 2)
-        );
-        for connection in [8, 9, 10, 11] {
-            publishers.leave(connection);
-        }
-        assert!(publishers.of_pods.is_empty());
     }
 }

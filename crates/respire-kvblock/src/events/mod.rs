@@ -20,6 +20,8 @@ mod metrics;
 mod msgpack;
 mod pod;
 mod pool;
+#[cfg(all(feature = "zmq", unix))]
+mod publishers;
 mod resyncs;
 mod stats;
 #[cfg(test)]
