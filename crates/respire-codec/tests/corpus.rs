@@ -52,7 +52,8 @@ fn seeds() -> [(&'static str, BTreeMap<String, Vec<u8>>); 2] {
             .collect();
         let name = words.join("-");
         cut.insert(name.clone(), [&[vector.selector(), 1], &vector.wire[..]].concat());
-        wire.insert(name, vector.wire);
+        let other = wire.insert(name, vector.wire);
+        assert!(other.is_none(), "the file of {:?} is another vector's, too", vector.name);
     }
     [("wire", wire), ("cut", cut)]
 }

@@ -318,7 +318,7 @@ fn booleans_and_doubles() -> Vec<Vector> {
         same("double, minus infinite", "-inf"),
         same("double, not a number", "nan"),
         same("double, minus not a number", "-nan"),
-        junk("double, INF", "INF"),
+        junk("double, infinite in upper case", "INF"),
         junk("double, +inf", "+inf"),
         junk("double, infinity", "infinity"),
         junk("double, NaN", "NaN"),
