@@ -6,7 +6,10 @@ use std::time::{Duration, SystemTime};
 use futures_util::TryStreamExt;
 use respire::{Client, Config, Pipeline, ScanOptions, Script, commands::*};
 use respire_cli::local_server::{Flavour, LocalServer};
-use respire_tests::servers::{everywhere, flavours};
+use respire_tests::{
+    peer::ScriptedPeer,
+    servers::{everywhere, flavours},
+};
 
 const NO_KEYS: [&str; 0] = [];
 
@@ -295,6 +298,23 @@ async fn a_snapshot_is_begun() {
         let client = Client::connect(&server.url()).await.unwrap();
         assert_eq!(client.bgsave().await.unwrap(), "Background saving started");
     }
+}
+
+#[tokio::test]
+async fn what_a_newer_server_says_besides_of_what_took_long_is_passed_over() {
+    let peer = ScriptedPeer::start(|mut connection, _| async move {
+        connection.shake_hands().await;
+        connection.command().await;
+        connection.send("*2\r\n*6\r\n$7\r\ncommand\r\n:9\r\n:5\r\n:7\r\n:12\r\n:2\r\n").await;
+        connection.send("*4\r\n$4\r\nfork\r\n:8\r\n:1\r\n:3\r\n").await;
+        connection.swallow().await;
+    })
+    .await;
+    let client = Client::connect(&peer.url()).await.unwrap();
+    let events = client.latency_latest().await.unwrap();
+    let (names, longest): (Vec<_>, Vec<_>) =
+        events.iter().map(|event| (&*event.name, event.longest.as_millis())).unzip();
+    assert_eq!((names, longest), (vec!["command", "fork"], vec![7, 3]));
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use respire_codec::{FromValue, ValueError, ValueRef};
 use super::{
     Executor, FromReply, TypedCommand,
     args::milliseconds,
-    replies::{Fields, seconds},
+    replies::{self, Fields, seconds},
 };
 use crate::command::{Args, Command, ToArg};
 
@@ -444,12 +444,15 @@ pub struct LatencyEvent {
 
 impl<'a> FromValue<'a> for LatencyEvent {
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
-        let (name, at, latest, longest) = value.parse()?;
+        const EXPECTED: &str = "an event that took long";
+        // Newer servers say more behind: Valkey since 8.1 the sum and the count.
+        let mut items = replies::elements(value, EXPECTED)?;
+        let mut next = || replies::next(&mut items, EXPECTED);
         Ok(Self {
-            name,
-            at: UNIX_EPOCH + Duration::from_secs(at),
-            latest: Duration::from_millis(latest),
-            longest: Duration::from_millis(longest),
+            name: next()?.parse()?,
+            at: UNIX_EPOCH + Duration::from_secs(next()?.parse()?),
+            latest: Duration::from_millis(next()?.parse()?),
+            longest: Duration::from_millis(next()?.parse()?),
         })
     }
 }
