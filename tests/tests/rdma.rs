@@ -9,12 +9,16 @@ use std::{
     fs,
     os::unix::process::CommandExt,
     process::Command as Process,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use futures_util::future::try_join_all;
 use respire::{Bytes, Client, Command, Config, Error};
-use respire_cli::local_server::{Flavour, LocalServer};
+use respire_cli::{
+    doctor::{Finding, Level},
+    local_server::{Flavour, LocalServer},
+};
 use respire_tests::servers::{HUNG, config, in_time};
 
 /// A server whose URL leads over RDMA.
@@ -363,6 +367,76 @@ async fn what_was_sent_and_is_not_waited_for_survives_a_close_while_the_server_s
         seen = watcher.query(Command::new("GET").arg("k")).await.unwrap();
     }
     assert_eq!(seen, ROUNDS);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs an RDMA device: scripts/rdma-test"]
+async fn the_doctor_says_of_this_machine_that_it_can() {
+    let server = server(&[]);
+    let examination = respire_cli::doctor::examine(&config(&server.url())).await.unwrap();
+    let here = |finding: &&Finding| finding.check == "RDMA here";
+    let here = examination.findings.iter().find(here).unwrap();
+    assert_eq!((here.level, &here.advice), (Level::Ok, &None), "{here:?}");
+    let address = std::env::var("RESPIRE_LOCAL_RDMA").unwrap();
+    assert!(here.found.contains("up") && here.found.contains(&address), "{here:?}");
+}
+
+/// Gathers what devices have to say.
+#[derive(Clone, Default)]
+struct DeviceNews(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for DeviceNews {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("respire_rdma::verbs")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+impl tracing::field::Visit for DeviceNews {
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        if field.name() == "event" {
+            self.0.lock().unwrap().push(value.to_owned());
+        }
+    }
+
+    fn record_debug(&mut self, _: &tracing::field::Field, _: &dyn std::fmt::Debug) {}
+}
+
+/// The kernel keeps them until somebody has read them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs an RDMA device: scripts/rdma-test"]
+async fn what_a_device_says_of_itself_is_taken_with_the_next_connection() {
+    let news = DeviceNews::default();
+    tracing::subscriber::set_global_default(news.clone()).unwrap();
+    let server = server(&[]);
+    // From then on the device is open.
+    drop(connect(&server).await);
+    news.0.lock().unwrap().clear();
+    for state in ["down", "up", "down", "up"] {
+        let set = Process::new("ip").args(["link", "set", "dummy0", state]).status();
+        assert!(set.unwrap().success());
+    }
+    let client = connect(&server).await;
+    let _: String = client.query(Command::new("PING")).await.unwrap();
+    let taken = std::mem::take(&mut *news.0.lock().unwrap());
+    assert!(taken.iter().filter(|&event| event.contains("port")).count() >= 2, "{taken:?}");
+    drop(connect(&server).await);
+    assert_eq!(*news.0.lock().unwrap(), [""; 0], "it is said once");
 }
 
 /// The child has the parent's memory for a moment, and the pages that are registered among it.

@@ -41,6 +41,8 @@ impl Endpoint {
     /// Makes everything that belongs to the device that the identifier's address was resolved to. It takes milliseconds,
     /// within which the thread is blocked.
     pub(crate) fn new(id: Arc<Id>, receive_bytes: u32, staging_bytes: u32) -> io::Result<Self> {
+        // So that with each connection there is an end to what has gathered before.
+        id.take_device_news()?;
         let domain = Arc::new(Domain::new(Arc::clone(&id))?);
         let channel = Arc::new(CompletionChannel::new(Arc::clone(&id))?);
         let entries = u32::from(SEND_PLACES) + u32::from(RECEIVE_SLOTS);

@@ -192,6 +192,14 @@ pub(crate) struct rdma_cm_event {
     _opaque: Opaque,
 }
 
+/// What a device has to say that belongs to no connection, or to one as a whole. `element` is a union of pointers and a number.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct ibv_async_event {
+    pub(crate) element: *mut c_void,
+    pub(crate) event_type: c_int,
+}
+
 pub(crate) const IBV_ACCESS_LOCAL_WRITE: c_int = 1;
 pub(crate) const IBV_ACCESS_REMOTE_WRITE: c_int = 1 << 1;
 pub(crate) const IBV_QPT_RC: c_int = 2;
@@ -289,6 +297,9 @@ functions! {
         ibv_destroy_cq: fn(*mut ibv_cq) -> c_int;
         ibv_get_cq_event: fn(*mut ibv_comp_channel, *mut *mut ibv_cq, *mut *mut c_void) -> c_int;
         ibv_ack_cq_events: fn(*mut ibv_cq, c_uint);
+        ibv_get_async_event: fn(*mut ibv_context, *mut ibv_async_event) -> c_int;
+        ibv_ack_async_event: fn(*mut ibv_async_event);
+        ibv_event_type_str: fn(c_int) -> *const c_char;
     }
 }
 

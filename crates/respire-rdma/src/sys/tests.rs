@@ -43,6 +43,7 @@ fn facts() -> Facts {
         facts,
         ibv_qp_init_attr { qp_context, send_cq, recv_cq, srq, cap, qp_type, sq_sig_all }
     );
+    offsets!(facts, ibv_async_event { element, event_type });
     offsets!(facts, ibv_sge { addr, length, lkey });
     offsets!(facts, ibv_recv_wr { wr_id, next, sg_list, num_sge });
     offsets!(
@@ -91,6 +92,7 @@ fn facts() -> Facts {
         facts,
         ibv_qp_cap,
         ibv_qp_init_attr,
+        ibv_async_event,
         ibv_sge,
         ibv_recv_wr,
         ibv_send_wr,

@@ -1,7 +1,7 @@
 //! The connection manager: from an address to a connected queue pair, and the news of its end.
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, c_char},
     io,
     net::{SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::{AsRawFd, RawFd},
@@ -12,8 +12,8 @@ use std::{
 
 use super::{Watched, check, set_nonblocking};
 use crate::sys::{
-    Libraries, RDMA_PS_TCP, ibv_context, ibv_device, rdma_cm_event, rdma_cm_id, rdma_conn_param,
-    rdma_event_channel,
+    Libraries, RDMA_PS_TCP, ibv_async_event, ibv_context, ibv_device, rdma_cm_event, rdma_cm_id,
+    rdma_conn_param, rdma_event_channel,
 };
 
 /// Where the connection manager says what has happened. Its descriptor is readable when it has something to say.
@@ -229,6 +229,29 @@ impl Id {
         (!context.is_null()).then_some(context)
     }
 
+    /// Takes what the device has to say of itself: that its port went down, or that a queue of it has failed. Whom that
+    /// concerns is told by other ways, so that it is for the log only; but the kernel keeps it until somebody has read it, for as
+    /// long as the device is open, which is until the process ends.
+    ///
+    /// The device is open once a process. Whoever else connects through librdmacm shares it, and what is taken here.
+    pub(crate) fn take_device_news(&self) -> io::Result<()> {
+        let context = self.context().ok_or(io::ErrorKind::NotConnected)?;
+        // SAFETY: the identifier keeps its device open.
+        set_nonblocking(unsafe { (*context).async_fd })?;
+        let verbs = &self.libraries.verbs;
+        let mut event = ibv_async_event { element: ptr::null_mut(), event_type: 0 };
+        // SAFETY: the device is open; the call writes an event where it returns 0.
+        while unsafe { (verbs.ibv_get_async_event)(context, &raw mut event) } == 0 {
+            // SAFETY: it takes any number, and returns a string that is there for good, or null.
+            let name = unsafe { string((verbs.ibv_event_type_str)(event.event_type)) };
+            tracing::debug!(device = self.device(), event = name, "the RDMA device has news");
+            // SAFETY: the event was taken just now. What it is about is there until the event is acknowledged, since giving it
+            // back waits for that.
+            unsafe { (verbs.ibv_ack_async_event)(&raw mut event) };
+        }
+        Ok(())
+    }
+
     /// The name of the device, once the address was resolved.
     pub(crate) fn device(&self) -> Option<String> {
         let context = self.context()?;
@@ -250,13 +273,18 @@ impl Drop for Id {
 /// The device must be in a list that was not freed, or open.
 pub(super) unsafe fn device_name(libraries: &Libraries, device: *mut ibv_device) -> String {
     // SAFETY: the caller says that the device is there; its name is a string that lives as long.
-    unsafe {
-        let name = (libraries.verbs.ibv_get_device_name)(device);
-        if name.is_null() {
-            return String::new();
-        }
-        CStr::from_ptr(name).to_string_lossy().into_owned()
+    unsafe { string((libraries.verbs.ibv_get_device_name)(device)) }
+}
+
+/// # Safety
+///
+/// It must be a string that is there until the call returns, or null.
+unsafe fn string(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
     }
+    // SAFETY: the caller says so.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }
 
 fn milliseconds(timeout: Duration) -> i32 {

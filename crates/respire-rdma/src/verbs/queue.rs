@@ -89,23 +89,25 @@ impl CompletionQueue {
         Ok(Self { raw, channel, operations })
     }
 
-    /// Takes what the channel has to say, and acknowledges it. Whether there was anything.
+    /// Takes what the channel has to say, and acknowledges it. Whether there was anything; then there is nothing more until
+    /// the queue is armed again, which has the channel say one thing.
     pub(crate) fn take_event(&self) -> io::Result<bool> {
         let (mut queue, mut context) = (ptr::null_mut(), ptr::null_mut());
         let verbs = &self.channel.id.libraries.verbs;
         // SAFETY: the channel is alive; the call writes the queue and its context where it returns 0.
-        let result =
-            unsafe { (verbs.ibv_get_cq_event)(self.channel.raw, &raw mut queue, &raw mut context) };
-        if result == 0 {
-            // SAFETY: the channel belongs to this queue alone, and the event was taken just now.
-            unsafe { (verbs.ibv_ack_cq_events)(self.raw, 1) };
-            return Ok(true);
+        while unsafe {
+            (verbs.ibv_get_cq_event)(self.channel.raw, &raw mut queue, &raw mut context)
+        } != 0
+        {
+            match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                error => return Err(explain(&error, "reading an event of the completion channel")),
+            }
         }
-        match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(true),
-            error => Err(explain(&error, "reading an event of the completion channel")),
-        }
+        // SAFETY: the channel belongs to this queue alone, and the event was taken just now.
+        unsafe { (verbs.ibv_ack_cq_events)(self.raw, 1) };
+        Ok(true)
     }
 
     /// Has the channel say when the next completion is there. What is there already is not said, and has to be polled.
