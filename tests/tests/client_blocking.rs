@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use respire::{Command, Config, Error, Pipeline, blocking::Client, commands::*};
-use respire_cli::local_server::{Flavour, LocalServer};
+use respire::{Command, Error, Pipeline, blocking::Client, commands::*};
+use respire_cli::local_server::LocalServer;
+use respire_tests::servers::{HUNG, config, flavours};
 
 /// Threads of this process that drive clients.
 fn drivers() -> usize {
@@ -12,10 +13,6 @@ fn drivers() -> usize {
         std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
     };
     tasks.filter_map(name).filter(|name| name.trim() == "respire").count()
-}
-
-fn config(server: &LocalServer) -> Config {
-    server.url().parse::<Config>().expect("the URL is one of ours")
 }
 
 fn commands_of_all_kinds(client: &Client) -> Result<(), Error> {
@@ -64,12 +61,12 @@ fn many_threads(client: &Client) {
 
 #[test]
 fn a_blocking_client_does_what_the_other_one_does_and_ends_with_its_thread() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let mut server = LocalServer::builder(flavour)
             .args(["--enable-debug-command", "yes"])
             .start()
             .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()));
-        let client = Client::with_config(config(&server)).unwrap();
+        let client = Client::with_config(config(&server.url())).unwrap();
         assert_eq!(drivers(), 1);
         commands_of_all_kinds(&client).unwrap();
         many_threads(&client);
@@ -79,7 +76,7 @@ fn a_blocking_client_does_what_the_other_one_does_and_ends_with_its_thread() {
         let hasty = client.with_command_timeout(Some(Duration::from_millis(20)));
         assert!(hasty.execute(slow()).unwrap_err().is_timeout());
         let bounded = client.with_deadline(Instant::now() + Duration::from_millis(20));
-        let patient = client.with_command_timeout(Some(Duration::from_secs(60)));
+        let patient = client.with_command_timeout(Some(HUNG));
         assert!(bounded.execute(slow()).unwrap_err().is_timeout());
         patient.execute(Command::new("PING")).unwrap();
 

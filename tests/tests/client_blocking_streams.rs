@@ -1,14 +1,15 @@
 //! Streams for programs without a runtime.
 
 use respire::{blocking::Client, commands::*};
-use respire_cli::local_server::{Flavour, LocalServer};
+use respire_cli::local_server::LocalServer;
+use respire_tests::servers::{config, flavours};
 
 #[test]
 fn streams_are_iterators_for_those_who_wait() {
     use respire::{ScanOptions, pubsub::Event};
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = LocalServer::start(flavour).expect("the test needs a server");
-        let client = Client::connect(&server.url()).unwrap();
+        let client = Client::with_config(config(&server.url())).unwrap();
         for at in 0..100 {
             client.set(format!("k{at}"), at).unwrap();
         }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use respire::{Client, Command, Config};
-use respire_cli::local_server::{Flavour, LocalServer};
+use respire_cli::local_server::LocalServer;
 use respire_tests::peer::ScriptedPeer;
-use respire_tests::servers::{HUNG, in_time};
+use respire_tests::servers::{HUNG, flavours, in_time};
 
 fn config(url: &str, command_timeout: Duration) -> Config {
     url.parse::<Config>()
@@ -77,7 +77,7 @@ async fn an_idle_connection_that_is_dead_is_noticed_before_a_request_finds_it() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checks_disturb_no_request() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = LocalServer::start(flavour)
             .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()));
         for protocol in [respire::Protocol::Resp2, respire::Protocol::Resp3] {

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use respire::{Client, Command, Config, Error};
-use respire_cli::local_server::{Flavour, LocalServer};
+use respire_cli::local_server::LocalServer;
+use respire_tests::servers::{config, flavours, network_url};
 
 /// A server and the ways to drive a connection to it, by name.
 fn ways() -> Vec<(String, LocalServer, Config)> {
     let mut ways = Vec::new();
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         for (thread, busy_poll) in [(false, 100), (true, 0), (true, 100)] {
             let server = LocalServer::builder(flavour)
                 .tcp()
                 .start()
                 .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()));
-            let url = server.tcp_url().expect("it has a port");
-            let config: Config = url.parse().expect("the server's URL is one of ours");
+            let config = config(&network_url(&server, "", ""));
             let config =
                 config.with_driver_thread(thread).with_busy_poll(Duration::from_micros(busy_poll));
             ways.push((format!("{flavour:?} {thread} {busy_poll}"), server, config));
@@ -72,11 +72,11 @@ fn a_driver_thread_needs_nothing_of_the_callers_runtime() {
             if !has_thread {
                 return;
             }
-            let config = config.with_command_timeout(Some(Duration::from_millis(100)));
             let client = Client::with_config(config).await.unwrap();
             exchange(&client, &name).await;
-            client.execute(Command::new("CLIENT").arg("PAUSE").arg(400)).await.unwrap();
-            let late = client.execute(Command::new("GET").arg("k")).await.unwrap_err();
+            client.execute(Command::new("CLIENT").arg("PAUSE").arg(1000)).await.unwrap();
+            let hasty = client.with_command_timeout(Some(Duration::from_millis(100)));
+            let late = hasty.execute(Command::new("GET").arg("k")).await.unwrap_err();
             assert!(late.is_timeout(), "{name}: {late:#}");
             client.close().await;
         });

@@ -9,12 +9,11 @@ use std::{
 };
 
 use respire::{Bytes, Client, Command, Config, SendState};
-use respire_cli::local_server::Flavour;
 use respire_tests::peer::ScriptedPeer;
-use respire_tests::servers::{HUNG, in_time, server};
+use respire_tests::servers::{self, HUNG, flavours, in_time, server};
 
 fn config(url: &str) -> Config {
-    url.parse::<Config>().expect("the URL is one of ours").with_command_timeout(Some(HUNG))
+    servers::config(url).with_command_timeout(Some(HUNG))
 }
 
 async fn connections(client: &Client) -> usize {
@@ -30,7 +29,7 @@ fn set(value: &[u8]) -> Command {
 #[tokio::test]
 async fn there_is_one_connection_until_a_large_request_comes() {
     let large = vec![b'x'; 1 << 20];
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour, &[]);
         let client = in_time(Client::with_config(config(&server.url()))).await.unwrap();
         in_time(client.execute(set(&large[..1000]))).await.unwrap();
@@ -89,7 +88,7 @@ async fn a_small_request_passes_a_large_one_that_the_server_does_not_read() {
 
 #[tokio::test]
 async fn a_server_without_room_for_another_connection_gets_large_requests_over_the_first() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour, &["--maxclients", "1"]);
         let client = in_time(Client::with_config(config(&server.url()))).await.unwrap();
         for _ in 0..3 {
@@ -101,7 +100,7 @@ async fn a_server_without_room_for_another_connection_gets_large_requests_over_t
 
 #[tokio::test]
 async fn several_connections_share_the_requests_and_each_reply_finds_its_own() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour, &[]);
         let several =
             config(&server.url()).with_lane_connections(4, 2).with_bulk_lane(Some(10_000));

@@ -10,10 +10,10 @@ use std::{
 };
 
 use respire::{Client, Command, Config, Error, Pipeline, SendState, WhenFull};
-use respire_cli::local_server::{Flavour, LocalServer};
+use respire_cli::local_server::LocalServer;
 use respire_tests::peer::ScriptedPeer;
 use respire_tests::{
-    servers::{HUNG, half_the_ways, in_time},
+    servers::{HUNG, config, flavours, half_the_ways, in_time, is_over_rdma},
     tls::TlsServer,
 };
 
@@ -23,7 +23,7 @@ fn command(words: &[&str]) -> Command {
 
 /// Runs a test against each server, over each transport, in one protocol or the other.
 async fn everywhere<F: AsyncFn(Client, &str)>(test: F) {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = TlsServer::start(flavour, &[]);
         for (way, config) in half_the_ways(flavour, &server) {
             let config = config.with_command_timeout(Some(HUNG));
@@ -172,10 +172,9 @@ async fn a_blocking_request_that_is_dropped_takes_nothing_once_the_server_knows(
 
 #[tokio::test]
 async fn more_than_may_be_wait_for_a_connection_within_their_deadlines() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = LocalServer::start(flavour).unwrap();
-        let config: Config = server.url().parse().unwrap();
-        let config = config.with_dedicated_max(2).with_command_timeout(Some(HUNG));
+        let config = config(&server.url()).with_dedicated_max(2).with_command_timeout(Some(HUNG));
         let client = in_time(Client::with_config(config)).await.unwrap();
         let pop = |key: &'static str| {
             let client = client.clone();
@@ -296,10 +295,9 @@ async fn polled<F: Future>(future: F, polls: usize) {
 
 #[tokio::test]
 async fn futures_that_are_dropped_after_any_poll_leak_no_connection() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = LocalServer::start(flavour).unwrap();
-        let config: Config = server.url().parse().unwrap();
-        let config = config.with_dedicated_max(2).with_command_timeout(Some(HUNG));
+        let config = config(&server.url()).with_dedicated_max(2).with_command_timeout(Some(HUNG));
         let client = in_time(Client::with_config(config)).await.unwrap();
         for polls in 0..12 {
             polled(client.execute(command(&["BLPOP", "none", "0"])), polls).await;
@@ -490,10 +488,12 @@ async fn a_refused_multi_is_reported_as_what_it_is() {
 
 #[tokio::test]
 async fn closing_waits_for_connections_that_are_leased() {
+    // Long enough to be seen before it is over.
+    let seconds = if is_over_rdma() { "5" } else { "0.3" };
     everywhere(async |client, name| {
         let pop = {
             let client = client.clone();
-            tokio::spawn(async move { client.execute(command(&["BLPOP", "k", "0.3"])).await })
+            tokio::spawn(async move { client.execute(command(&["BLPOP", "k", seconds])).await })
         };
         blocked(&client, 1).await;
         in_time(client.close()).await;
@@ -509,10 +509,9 @@ async fn closing_waits_for_connections_that_are_leased() {
 
 #[tokio::test]
 async fn an_idle_connection_that_was_lost_is_replaced_unnoticed() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let mut server = LocalServer::start(flavour).unwrap();
-        let config: Config = server.url().parse().unwrap();
-        let client = in_time(Client::with_config(config)).await.unwrap();
+        let client = in_time(Client::with_config(config(&server.url()))).await.unwrap();
         for _ in 0..3 {
             let reply = in_time(client.execute(command(&["BLPOP", "k", "0.01"]))).await.unwrap();
             assert!(reply.value().is_null());

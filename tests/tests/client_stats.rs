@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use respire::{Client, Command, Config, Pipeline, Protocol, Stats};
 use respire_cli::local_server::{Flavour, LocalServer};
-use respire_tests::peer::ScriptedPeer;
+use respire_tests::{
+    peer::ScriptedPeer,
+    servers::{config, flavours, is_over_rdma, network_url},
+};
 
 /// How long anything may take to come about.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,12 +40,12 @@ async fn wait_until(what: &str, condition: impl Fn() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_counts_once_and_has_its_phases() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour);
-        for url in [server.url(), server.tcp_url().unwrap()] {
+        let tcp = server.tcp_url().filter(|_| !is_over_rdma());
+        for url in [server.url()].into_iter().chain(tcp) {
             for protocol in [Protocol::Resp2, Protocol::Resp3] {
-                let config: Config = url.parse().unwrap();
-                let config = config.with_protocol(protocol).with_latency_sampling(1);
+                let config = config(&url).with_protocol(protocol).with_latency_sampling(1);
                 let client = Client::with_config(config).await.unwrap();
                 assert_eq!((client.stats().requests, client.stats().connections), (0, 1));
 
@@ -83,8 +86,8 @@ async fn every_request_counts_once_and_has_its_phases() {
 #[tokio::test]
 async fn without_sampling_there_are_counts_and_no_times() {
     let server = server(Flavour::Valkey);
-    let config: Config = server.url().parse().unwrap();
-    let client = Client::with_config(config.with_latency_sampling(0)).await.unwrap();
+    let config = config(&server.url()).with_latency_sampling(0);
+    let client = Client::with_config(config).await.unwrap();
     for _ in 0..50 {
         client.execute(ping()).await.unwrap();
     }
@@ -95,10 +98,11 @@ async fn without_sampling_there_are_counts_and_no_times() {
 
 #[tokio::test]
 async fn the_server_phase_has_the_time_that_the_server_took() {
-    let server = LocalServer::builder(Flavour::Redis).args(["--enable-debug-command", "yes"]);
+    let flavour = flavours().last().unwrap();
+    let server = LocalServer::builder(flavour).args(["--enable-debug-command", "yes"]);
     let server = server.start().unwrap();
-    let config: Config = server.url().parse().unwrap();
-    let client = Client::with_config(config.with_latency_sampling(1)).await.unwrap();
+    let config = config(&server.url()).with_latency_sampling(1);
+    let client = Client::with_config(config).await.unwrap();
     client.execute(Command::new("DEBUG").arg("SLEEP").arg("1")).await.unwrap();
     let phases = client.stats().phases;
     assert!(phases.total.mean().unwrap() >= Duration::from_secs(1), "{phases:?}");
@@ -138,8 +142,8 @@ async fn deadlines_and_dropped_futures_are_told_apart() {
 #[tokio::test]
 async fn a_lost_connection_is_counted_and_so_is_the_next() {
     let mut server = server(Flavour::Valkey);
-    let config: Config = server.tcp_url().unwrap().parse().unwrap();
-    let client = Client::with_config(config.with_latency_sampling(1)).await.unwrap();
+    let config = config(&network_url(&server, "", "")).with_latency_sampling(1);
+    let client = Client::with_config(config).await.unwrap();
     for _ in 0..10 {
         client.execute(ping()).await.unwrap();
     }
@@ -198,9 +202,9 @@ async fn pushes_are_counted_whether_anybody_listens_or_not() {
 #[tokio::test]
 async fn subscriptions_and_caches_are_part_of_a_clients_numbers() {
     use respire::{cache::CacheConfig, commands::*, pubsub::Event};
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour);
-        let client = Client::connect(&server.url()).await.unwrap();
+        let client = Client::with_config(config(&server.url())).await.unwrap();
         let before = client.stats();
         let mut news = client.subscribe(["news"]).await.unwrap();
         let small = {

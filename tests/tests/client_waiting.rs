@@ -11,13 +11,18 @@ use std::{
 use respire::{Client, Command, Config, RetryPolicy, SendState, WhenDown, WhenFull};
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_tests::peer::ScriptedPeer;
-use respire_tests::servers::{HUNG, in_time, server};
+use respire_tests::servers::{HUNG, flavours, in_time, is_over_rdma, network_url, server};
 
 fn config(url: &str, command_timeout: Duration) -> Config {
     url.parse::<Config>()
         .expect("the URL is one of ours")
         .with_command_timeout(Some(command_timeout))
-        .with_connect_timeout(Duration::from_secs(10))
+        .with_connect_timeout(patience())
+}
+
+/// How long a real server may take, where no test is about that.
+fn patience() -> Duration {
+    if is_over_rdma() { HUNG } else { Duration::from_secs(20) }
 }
 
 fn echo(nonce: impl respire::ToArg) -> Command {
@@ -26,10 +31,10 @@ fn echo(nonce: impl respire::ToArg) -> Command {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_wait_are_answered_when_the_server_is_back() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let mut server = server(flavour, &[]);
-        let config = config(&server.tcp_url().unwrap(), Duration::from_secs(20))
-            .with_when_down(WhenDown::Wait);
+        let config =
+            config(&network_url(&server, "", ""), patience()).with_when_down(WhenDown::Wait);
         let client = in_time(Client::with_config(config)).await.unwrap();
         server.kill();
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -104,12 +109,11 @@ async fn who_fails_fast_is_not_held_up_by_those_who_wait() {
 
 #[tokio::test]
 async fn a_refused_password_is_not_waited_for() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = LocalServer::builder(flavour).tcp().args(["--requirepass", "right"]).start();
         let server = server.expect("the server starts");
-        let url = server.tcp_url().unwrap().replace("://", "://:wrong@");
         for protocol in ["2", "3"] {
-            let url = format!("{url}?protocol={protocol}");
+            let url = network_url(&server, ":wrong@", &format!("?protocol={protocol}"));
             let config = config(&url, Duration::from_secs(60)).with_when_down(WhenDown::Wait);
             let client = Client::unconnected(config);
             let error = in_time(client.execute(echo(1))).await.unwrap_err();
@@ -162,9 +166,9 @@ async fn a_state_that_does_not_pass_is_reported_by_the_deadline() {
 
 #[tokio::test]
 async fn a_request_that_finds_the_connection_full_is_rejected_if_asked() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour, &[]);
-        let config = config(&server.url(), Duration::from_secs(20)).with_in_flight_max(2, 1 << 20);
+        let config = config(&server.url(), patience()).with_in_flight_max(2, 1 << 20);
         let client = in_time(Client::with_config(config)).await.unwrap();
         let choosy = client.with_when_full(WhenFull::Reject);
         let slow =
@@ -328,9 +332,9 @@ async fn of_several_attempts_the_error_says_the_most_that_may_have_been_sent() {
 
 #[tokio::test]
 async fn an_unconnected_client_connects_when_it_is_used() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour, &[]);
-        let client = Client::unconnected(config(&server.url(), Duration::from_secs(10)));
+        let client = Client::unconnected(config(&server.url(), patience()));
         assert_eq!(client.protocol(), None);
         assert_eq!(in_time(client.query::<u32>(echo(1))).await.unwrap(), 1);
         assert!(client.protocol().is_some());
@@ -369,7 +373,7 @@ fn what_takes_a_runtime_is_an_error_without_one() {
     }
     let server = server(Flavour::Valkey, &[]);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let config = config(&server.url(), Duration::from_secs(5)).with_driver_thread(true);
+    let config = config(&server.url(), patience()).with_driver_thread(true);
     let (client, _subscription) = runtime.block_on(async {
         let client = Client::with_config(config).await.unwrap();
         let subscription = client.subscribe(["a"]).await.unwrap();

@@ -7,14 +7,10 @@ use respire::{
     pubsub::{PushEvent, Pushes},
 };
 use respire_cli::local_server::{Flavour, LocalServer};
-use respire_tests::peer::ScriptedPeer;
-
-/// Beyond this, a future counts as hung.
-const HUNG: Duration = Duration::from_secs(20);
-
-async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(HUNG, future).await.expect("a future that hangs")
-}
+use respire_tests::{
+    peer::ScriptedPeer,
+    servers::{config, flavours, in_time},
+};
 
 fn server(flavour: Flavour) -> LocalServer {
     LocalServer::builder(flavour)
@@ -39,9 +35,9 @@ async fn number(pushes: &mut Pushes) -> i64 {
 
 #[tokio::test]
 async fn a_push_reaches_every_listener_and_no_request() {
-    for flavour in Flavour::ALL {
+    for flavour in flavours() {
         let server = server(flavour);
-        let client = Client::connect(&server.url()).await.unwrap();
+        let client = Client::with_config(config(&server.url())).await.unwrap();
         client.execute(debug_push()).await.unwrap();
         assert_eq!(client.pushes_unheard(), 1, "{flavour:?}");
         let (mut first, mut second) = (client.pushes(), client.pushes());

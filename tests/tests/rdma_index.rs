@@ -9,14 +9,14 @@ use std::sync::Arc;
 use respire::Client;
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_kvblock::{BitmapIndex, BitmapOptions, ServerIndex};
-use respire_tests::index_suite::Shared;
+use respire_tests::{index_suite::Shared, servers::config};
 
 /// A server and a client over RDMA. Nothing is to end by a deadline on an emulated machine.
 async fn client(parameters: &str) -> (Client, LocalServer) {
     let server = LocalServer::start(Flavour::Valkey).unwrap();
     assert!(server.url().starts_with("valkey+rdma://"), "RESPIRE_LOCAL_RDMA names no address");
-    let url = format!("{}?command_timeout=120s&connect_timeout=60s{parameters}", server.url());
-    (Client::connect(&url).await.unwrap(), server)
+    let config = config(&format!("{}{parameters}", server.url()));
+    (Client::with_config(config).await.unwrap(), server)
 }
 
 async fn hashes(parameters: &str) -> (Shared, LocalServer) {
@@ -24,8 +24,8 @@ async fn hashes(parameters: &str) -> (Shared, LocalServer) {
     (Arc::new(ServerIndex::new(client)), server)
 }
 
-async fn bitmaps() -> (Shared, LocalServer) {
-    let (client, server) = client("").await;
+async fn bitmaps(parameters: &str) -> (Shared, LocalServer) {
+    let (client, server) = client(parameters).await;
     (Arc::new(BitmapIndex::new(client, BitmapOptions::default())), server)
 }
 
@@ -34,9 +34,13 @@ mod in_hashes {
 }
 
 mod in_hashes_through_little_memory {
-    respire_tests::index_suite!(super::hashes("&rx_size=4kb"));
+    respire_tests::index_suite!(super::hashes("?rx_size=4kb"));
 }
 
 mod in_bitmaps {
-    respire_tests::index_suite!(super::bitmaps());
+    respire_tests::index_suite!(super::bitmaps(""));
+}
+
+mod in_bitmaps_through_little_memory {
+    respire_tests::index_suite!(super::bitmaps("?rx_size=4kb"));
 }
