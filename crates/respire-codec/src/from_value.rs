@@ -96,7 +96,7 @@ fn elements<'a>(value: ValueRef<'a>, expected: &'static str) -> Result<Seq<'a>, 
 }
 
 /// The text of a string or a number, if it is in one piece.
-#[inline]
+#[inline(always)]
 fn text<'a>(value: ValueRef<'a>, expected: &'static str) -> Result<&'a [u8], ValueError> {
     match value.bulk() {
         Some(text) => Ok(text),
@@ -231,9 +231,22 @@ impl<'a> FromValue<'a> for () {
 }
 
 impl<'a> FromValue<'a> for &'a [u8] {
-    #[inline]
+    #[inline(always)]
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
         text(value, "a string")
+    }
+
+    fn vec_from_value(value: ValueRef<'a>) -> Result<Vec<Self>, ValueError> {
+        let items = elements(value, "an array")?;
+        let mut all = Vec::with_capacity(items.len());
+        for item in items {
+            // Without a result in between, which would go through memory.
+            match item.bulk() {
+                Some(text) => all.push(text),
+                None => all.push(item.apart(|item| other_text(item, "a string"))?),
+            }
+        }
+        Ok(all)
     }
 }
 

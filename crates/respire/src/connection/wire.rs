@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use respire_codec::{DecodeError, Decoder, Frame};
+use respire_codec::{Batch, DecodeError, Decoder};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{Connection, Receiver, State, dial::Established, wake_late};
@@ -56,7 +56,7 @@ struct Receiving {
     largest: usize,
     /// How much of a frame was left with the transport that lent it. `received` is empty then.
     lent: usize,
-    frames: Vec<Frame>,
+    frames: Vec<Batch>,
     woken: Vec<Waker>,
 }
 
@@ -338,8 +338,8 @@ impl Receiving {
             state.session.hush(id);
         }
         let mut delivered = Ok(());
-        for frame in self.frames.drain(..) {
-            delivered = state.session.handle_frame(frame, now);
+        for frames in self.frames.drain(..) {
+            delivered = state.session.handle_frames(frames, now);
             if delivered.is_err() {
                 break;
             }
@@ -369,7 +369,7 @@ impl Receiving {
 fn frame_lent(
     decoder: &mut Decoder,
     received: &mut BytesMut,
-    frames: &mut Vec<Frame>,
+    frames: &mut Vec<Batch>,
     lease: Lease<'_>,
 ) -> (usize, Option<DecodeError>) {
     let Lease { bytes, room } = lease;
@@ -391,7 +391,7 @@ fn frame_lent(
         match decoder.decode_lent(&bytes[at..]) {
             Ok((batch, _)) if batch.is_empty() => break,
             Ok((batch, taken)) => {
-                frames.extend(batch);
+                frames.push(batch);
                 at += taken;
             }
             Err(error) => return (at, Some(error)),
@@ -408,12 +408,12 @@ fn frame_lent(
 fn frame(
     decoder: &mut Decoder,
     received: &mut BytesMut,
-    frames: &mut Vec<Frame>,
+    frames: &mut Vec<Batch>,
 ) -> Option<DecodeError> {
     loop {
         match decoder.decode_batch(received) {
             Ok(batch) if batch.is_empty() => return None,
-            Ok(batch) => frames.extend(batch),
+            Ok(batch) => frames.push(batch),
             Err(error) => return Some(error),
         }
         // What cannot be a frame would still be there.

@@ -3,7 +3,7 @@
 //!
 //! The order to call them in: [`Session::open`] once the handshake is done; [`submit`](Session::submit) at any time;
 //! [`begin_send`](Session::begin_send) and [`end_send`](Session::end_send) around each time that the transport is asked
-//! to send; [`handle_frame`](Session::handle_frame) for each frame; [`handle_deadlines`](Session::handle_deadlines) when the instant that it
+//! to send; [`handle_frames`](Session::handle_frames) for what was received; [`handle_deadlines`](Session::handle_deadlines) when the instant that it
 //! returned last has come; [`fail`](Session::fail) at the end. After any of them, [`take_woken`](Session::take_woken)
 //! has the tasks to wake.
 
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use respire_codec::Frame;
+use respire_codec::{Batch, Frame};
 use slab::Slab;
 
 use crate::{
@@ -138,13 +138,18 @@ impl Replies {
     fn push(&mut self, frame: Frame, still_to_come: usize) {
         match self {
             Self::None if still_to_come == 0 => *self = Self::One(frame),
-            Self::None => {
-                let mut frames = Vec::with_capacity(still_to_come + 1);
-                frames.push(frame);
-                *self = Self::Many(frames);
-            }
-            Self::One(_) => unreachable!("one is stored when no more are to come"),
-            Self::Many(frames) => frames.push(frame),
+            _ => self.list(still_to_come + 1).push(frame),
+        }
+    }
+
+    /// The list of several, with room for those to come when it is made.
+    fn list(&mut self, to_come: usize) -> &mut Vec<Frame> {
+        if let Self::None = self {
+            *self = Self::Many(Vec::with_capacity(to_come));
+        }
+        match self {
+            Self::Many(frames) => frames,
+            Self::None | Self::One(_) => unreachable!("one is stored when no more are to come"),
         }
     }
 
@@ -494,12 +499,55 @@ impl Session {
         self.recorder.sent(self.taken, now);
     }
 
+    /// Frames have arrived.
+    ///
+    /// # Errors
+    ///
+    /// One of them answers nothing. The caller must [`fail`](Self::fail) the session with this error.
+    pub(crate) fn handle_frames(&mut self, mut frames: Batch, now: Instant) -> Result<(), Error> {
+        loop {
+            self.take_all_but_last(&mut frames, now);
+            match frames.next() {
+                Some(frame) => self.handle_frame(frame, now)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes the replies to the oldest request up to its last one, and no push. Nothing changes by these but the list that
+    /// they are put in, so a pipeline's need not be looked at one by one.
+    fn take_all_but_last(&mut self, frames: &mut Batch, now: Instant) {
+        let Some(&key) = self.order.front() else { return };
+        let request = &mut self.requests[key];
+        let count = frames.len().min(request.outstanding.saturating_sub(1));
+        let Place::InFlight { start } = request.place else {
+            unreachable!("what is in the order is in flight")
+        };
+        if count == 0 || self.offered <= start || self.fences.is_fence(key) {
+            return;
+        }
+        let is_reply = |frames: &Batch| frames.iter().next().is_some_and(|next| !next.is_push());
+        let kept = request.awaited && request.outcome.is_none();
+        let mut kept = kept.then(|| request.replies.list(request.outstanding));
+        for _ in 0..count {
+            if !is_reply(frames) {
+                return;
+            }
+            self.progress = now;
+            request.outstanding -= 1;
+            match &mut kept {
+                Some(kept) => kept.extend(frames.next()),
+                None => drop(frames.next()),
+            }
+        }
+    }
+
     /// A frame has arrived.
     ///
     /// # Errors
     ///
     /// The frame answers nothing. The caller must [`fail`](Self::fail) the session with this error.
-    pub(crate) fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Error> {
+    fn handle_frame(&mut self, frame: Frame, now: Instant) -> Result<(), Error> {
         if frame.is_push() {
             self.recorder.stats.pushes += 1;
             self.hand_on(frame);

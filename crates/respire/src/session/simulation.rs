@@ -22,6 +22,8 @@ use crate::{
     simulation::History,
 };
 
+const PUSH: &[u8] = b">1\r\n+p\r\n";
+
 const STEPS: u64 = 1_000_000;
 const STEPS_A_HISTORY: usize = 2_000;
 
@@ -507,9 +509,17 @@ impl<'a> Simulation<'a> {
         if self.model.phase == Is::Closed {
             return;
         }
+        let (mut wire, mut replies) = (Vec::new(), Vec::new());
         for _ in 0..1 + self.history.below(6) {
-            let Some(next) = self.peer.asked.pop_front() else { return };
-            self.session.handle_frame(reply(next), self.now).expect("it answers what was asked");
+            let Some(next) = self.peer.asked.pop_front() else { break };
+            if self.history.once_in(16) {
+                wire.extend_from_slice(PUSH);
+            }
+            wire.extend_from_slice(format!("+{}\r\n", text(next)).as_bytes());
+            replies.push(next);
+        }
+        self.session.handle_frames(frames(&wire), self.now).expect("they answer what was asked");
+        for next in replies {
             self.model.reply(next, self.now);
         }
     }
@@ -528,7 +538,7 @@ impl<'a> Simulation<'a> {
 
     fn push(&mut self) {
         if self.model.phase != Is::Closed {
-            self.session.handle_frame(frame(b">1\r\n+p\r\n"), self.now).expect("pushes may come");
+            self.session.handle_frames(frames(PUSH), self.now).expect("pushes may come");
         }
     }
 
@@ -592,7 +602,8 @@ impl<'a> Simulation<'a> {
     fn surprise(&mut self) {
         if self.model.is_unasked() && self.model.phase != Is::Closed && self.history.once_in(8) {
             let said = [&b"+OK\r\n"[..], b"-ERR no\r\n"][self.history.below(2)];
-            let error = self.session.handle_frame(frame(said), self.now).expect_err("nobody asked");
+            let error =
+                self.session.handle_frames(frames(said), self.now).expect_err("nobody asked");
             self.fail(&error);
         }
     }
@@ -667,12 +678,11 @@ fn text((tag, number): (usize, usize)) -> String {
     format!("{tag}.{number}")
 }
 
-fn reply(next: (usize, usize)) -> Frame {
-    frame(format!("+{}\r\n", text(next)).as_bytes())
-}
-
-fn frame(bytes: &[u8]) -> Frame {
+/// Frames that were received together.
+fn frames(bytes: &[u8]) -> Batch {
     let mut buffer = BytesMut::from(bytes);
     let mut decoder = Decoder::new(DecoderConfig::default());
-    decoder.decode(&mut buffer).expect("the test's bytes are RESP").expect("they are one frame")
+    let frames = decoder.decode_batch(&mut buffer).expect("the test's bytes are RESP");
+    assert!(buffer.is_empty(), "the test's bytes are whole frames");
+    frames
 }

@@ -28,13 +28,11 @@ fn noop() -> &'static Waker {
     Waker::noop()
 }
 
-fn frames(bytes: &[u8]) -> Vec<Frame> {
+/// Frames that were received together.
+fn frames(bytes: &[u8]) -> Batch {
     let mut decoder = Decoder::new(DecoderConfig::default());
     let mut buffer = BytesMut::from(bytes);
-    let mut frames = Vec::new();
-    while let Some(frame) = decoder.decode(&mut buffer).unwrap() {
-        frames.push(frame);
-    }
+    let frames = decoder.decode_batch(&mut buffer).unwrap();
     assert!(buffer.is_empty(), "the test's bytes are whole frames");
     frames
 }
@@ -94,10 +92,7 @@ impl Harness {
     }
 
     fn receive(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        for frame in frames(bytes) {
-            self.session.handle_frame(frame, self.now)?;
-        }
-        Ok(())
+        self.session.handle_frames(frames(bytes), self.now)
     }
 
     fn outcome(&mut self, id: RequestId) -> Option<Result<Vec<String>, Error>> {
@@ -120,6 +115,40 @@ impl Harness {
     fn error(&mut self, id: RequestId) -> Error {
         self.outcome(id).expect("it is done").expect_err("it failed")
     }
+}
+
+#[test]
+fn replies_that_come_together_end_where_their_requests_do() {
+    let mut h = Harness::open();
+    let (a, gone, late) = (h.submit(2, None), h.submit(2, None), h.submit(2, Some(1)));
+    let b = h.submit(2, None);
+    h.send_all();
+    h.session.abandon(gone);
+    h.at(1);
+    h.receive(b":1\r\n:2\r\n:3\r\n:4\r\n:5\r\n:6\r\n:7\r\n").unwrap();
+    assert_eq!(h.replies(a), [":1\r\n", ":2\r\n"]);
+    assert!(h.error(late).is_timeout());
+    assert!(h.outcome(b).is_none(), "one is missing");
+    h.receive(b">1\r\n+p\r\n:8\r\n").unwrap();
+    assert_eq!(h.replies(b), [":7\r\n", ":8\r\n"]);
+}
+
+#[test]
+fn what_comes_together_with_replies_and_answers_nothing_is_an_error_behind_them() {
+    let mut h = Harness::open();
+    let a = h.submit(2, None);
+    h.send_all();
+    h.receive(b":1\r\n>1\r\n+p\r\n:2\r\n:3\r\n").unwrap_err();
+    assert_eq!(h.replies(a), [":1\r\n", ":2\r\n"]);
+    assert_eq!(h.session.recorder().stats.pushes, 1);
+}
+
+#[test]
+fn replies_to_what_was_not_sent_are_an_error() {
+    let mut h = Harness::open();
+    let a = h.submit(2, None);
+    h.receive(b":1\r\n:2\r\n").unwrap_err();
+    assert!(h.outcome(a).is_none(), "it is not answered");
 }
 
 #[test]
@@ -490,13 +519,8 @@ fn fence_number(session: &mut Session) -> String {
     words[4].to_owned()
 }
 
-fn frame_of(wire: &str) -> Frame {
-    let mut received = bytes::BytesMut::from(wire);
-    respire_codec::Decoder::default().decode(&mut received).unwrap().unwrap()
-}
-
-fn bulk(text: &str) -> Frame {
-    frame_of(&format!("${}\r\n{text}\r\n", text.len()))
+fn bulk(text: &str) -> Batch {
+    frames(format!("${}\r\n{text}\r\n", text.len()).as_bytes())
 }
 
 #[test]
@@ -519,11 +543,11 @@ fn a_timeout_is_followed_by_one_fence_which_passes_if_replies_are_in_order() {
     session.handle_deadlines(deadline + Duration::from_millis(1));
     assert!(!session.take_raised(), "one at a time");
     for _ in 0..3 {
-        session.handle_frame(frame_of("+late\r\n"), deadline).unwrap();
+        session.handle_frames(frames(b"+late\r\n"), deadline).unwrap();
     }
-    session.handle_frame(bulk(&number), deadline).unwrap();
-    session.handle_frame(frame_of("+late\r\n"), deadline).unwrap();
-    session.handle_frame(frame_of("+kept\r\n"), deadline).unwrap();
+    session.handle_frames(bulk(&number), deadline).unwrap();
+    session.handle_frames(frames(b"+late\r\n"), deadline).unwrap();
+    session.handle_frames(frames(b"+kept\r\n"), deadline).unwrap();
     let Poll::Ready(Ok(replies)) = session.poll_outcome(kept, Waker::noop()) else {
         panic!("it is answered")
     };
@@ -545,8 +569,8 @@ fn a_fence_with_anothers_reply_ends_the_session_before_a_later_request_gets_a_wr
         let next = session.submit(&get, None, deadline).unwrap();
         sent(&mut session);
         // One reply too many came for the first request.
-        session.handle_frame(frame_of("+late\r\n"), deadline).unwrap();
-        let error = session.handle_frame(frame_of(wrong), deadline).unwrap_err();
+        session.handle_frames(frames(b"+late\r\n"), deadline).unwrap();
+        let error = session.handle_frames(frames(wrong.as_bytes()), deadline).unwrap_err();
         assert!(error.is_protocol(), "{error:?}");
         assert!(session.poll_outcome(next, Waker::noop()).is_pending());
         session.fail(&error);
@@ -566,7 +590,7 @@ fn a_server_that_may_not_answer_a_ping_is_in_order() {
         assert!((8..=10).contains(&due.duration_since(now).as_secs()), "a fifth sooner at most");
         session.handle_deadlines(due);
         fence_number(&mut session);
-        session.handle_frame(frame_of(refusal), due).unwrap();
+        session.handle_frames(frames(refusal.as_bytes()), due).unwrap();
         assert!(session.accepts() && !session.is_busy());
     }
 }
@@ -581,7 +605,7 @@ fn an_idle_session_is_checked_each_period_and_given_up_when_nothing_comes() {
             session.handle_deadlines(due);
             let number = fence_number(&mut session);
             let answered = due + Duration::from_millis(1);
-            session.handle_frame(bulk(&number), answered).unwrap();
+            session.handle_frames(bulk(&number), answered).unwrap();
             let next = session.handle_deadlines(session.next_check().unwrap()).unwrap();
             assert!(next > due + Duration::from_secs(7));
             due = next;
@@ -629,8 +653,8 @@ fn checks_that_are_changed_hold_from_then_on_and_one_under_way_still_counts() {
     let get = crate::Command::new("GET").arg("k").into_packet().unwrap();
     let id = session.submit(&get, None, due).unwrap();
     assert_eq!(sent(&mut session).matches("PING").count(), 0);
-    session.handle_frame(bulk(&number), due).unwrap();
-    session.handle_frame(frame_of("+v\r\n"), due).unwrap();
+    session.handle_frames(bulk(&number), due).unwrap();
+    session.handle_frames(frames(b"+v\r\n"), due).unwrap();
     assert!(matches!(session.poll_outcome(id, Waker::noop()), Poll::Ready(Ok(_))));
     // Nothing is raised any more, whenever it is looked.
     session.handle_deadlines(due + 10 * period);
