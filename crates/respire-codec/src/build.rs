@@ -165,8 +165,8 @@ fn tree(value: ValueRef<'_>, branch: Branch) -> OwnedValue {
     }
 }
 
-/// Appends up to `count` scalars that follow one another, and returns what is
-/// behind them.
+/// Appends up to `count` scalars that follow one another, as far as there is room,
+/// and returns what is behind them.
 #[inline]
 fn scalars<'a>(
     mut rest: ValueRef<'a>,
@@ -174,14 +174,22 @@ fn scalars<'a>(
     children: &mut Vec<OwnedValue>,
 ) -> ValueRef<'a> {
     for _ in 0..count {
-        // Every arm makes its value where it stays. A value that is handed on
-        // from call to call is copied each time, before its parts have even
-        // left the store buffer.
+        // Callers reserve room for all. Where the vector might grow, each value is
+        // made elsewhere first and copied, before its parts have even left the
+        // store buffer.
+        if children.len() == children.capacity() {
+            break;
+        }
         if let Some(number) = rest.plain_integer() {
             children.push(OwnedValue::Integer(number));
             rest = rest.skip(1);
-        } else if let Some(range) = rest.plain_bulk() {
-            children.push(OwnedValue::BulkString(rest.slice(range)));
+        } else if let Some(text) = rest.plain_bulk().map(|range| rest.slice(range)) {
+            // Asked again, because a handle is made by a call that the compiler
+            // does not see into.
+            if children.len() == children.capacity() {
+                break;
+            }
+            children.push(OwnedValue::BulkString(text));
             rest = rest.skip(1);
         } else if rest.branch().is_none() {
             children.push(other_scalar(rest));

@@ -299,10 +299,10 @@ impl<'a> FromValue<'a> for Bytes {
         let items = elements(value, "an array")?;
         let mut all = Vec::with_capacity(items.len());
         for item in items {
-            // Made where it stays, as the builder of owned values does.
-            match item.plain_bulk() {
-                Some(range) => all.push(item.slice(range)),
-                None => all.push(item.apart(other_bytes)?),
+            // There is always room; see how owned values are built.
+            match item.plain_bulk().map(|range| item.slice(range)) {
+                Some(text) if all.len() < all.capacity() => all.push(text),
+                _ => all.push(item.apart(other_bytes)?),
             }
         }
         Ok(all)
