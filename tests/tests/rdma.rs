@@ -19,6 +19,7 @@ use respire_cli::{
     doctor::{Finding, Level},
     local_server::{Flavour, LocalServer},
 };
+use respire_kvblock::{BlockHash, Index as _, IndexConfig, PodEntry, PodSet};
 use respire_tests::servers::{HUNG, config, in_time};
 
 /// A server whose URL leads over RDMA.
@@ -367,6 +368,41 @@ async fn what_was_sent_and_is_not_waited_for_survives_a_close_while_the_server_s
         seen = watcher.query(Command::new("GET").arg("k")).await.unwrap();
     }
     assert_eq!(seen, ROUNDS);
+}
+
+/// Nothing listens for TCP on the device's address, so that it can be no other connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs an RDMA device: scripts/rdma-test"]
+async fn an_index_by_llm_ds_configuration_is_connected_over_rdma() {
+    let server = server(&[]);
+    let address = server.url().replace("valkey+rdma://", "");
+    for layout in ["llm-d", "bitmap"] {
+        let text = format!(
+            r#"{{"valkeyConfig":{{"address":"valkey://{address}","backendType":"valkey","enableRDMA":true,"layout":"{layout}"}}}}"#
+        );
+        let config: IndexConfig = text.parse().unwrap();
+        let index = in_time(config.open()).await.unwrap();
+        index.add(None, &[BlockHash(1)], &[PodEntry::new("a", "gpu")]).await.unwrap();
+        let found = index.lookup(&[BlockHash(1)], &PodSet::all()).await.unwrap();
+        assert_eq!(found.entries(0).map(|entry| &*entry.pod_identifier).collect::<Vec<_>>(), ["a"]);
+    }
+    let over_tcp = format!(r#"{{"valkeyConfig":{{"address":"valkey://{address}"}}}}"#);
+    let over_tcp: IndexConfig = over_tcp.parse().unwrap();
+    assert!(in_time(over_tcp.open()).await.is_err(), "something listens there for TCP");
+}
+
+/// The device leads to the address, and nothing listens there on the port that TCP has.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs an RDMA device: scripts/rdma-test"]
+async fn tcp_is_fallen_back_to_where_rdma_is_only_preferred() {
+    let device = std::env::var("RESPIRE_LOCAL_RDMA").unwrap();
+    let server = server(&["--bind", "127.0.0.1", &device]);
+    let address = format!("{device}:{}", server.tcp_address().unwrap().port());
+    let error = in_time(Client::connect(&format!("valkey+rdma://{address}"))).await.unwrap_err();
+    assert!(words(&error).contains("nothing listens for RDMA"), "{}", words(&error));
+    let client = connect_to(&format!("valkey+rdma://{address}?rdma=preferred")).await;
+    let info: String = client.query(Command::new("CLIENT").arg("INFO")).await.unwrap();
+    assert!(info.contains(&format!(" laddr={address} ")), "{info}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
