@@ -43,7 +43,7 @@ const INCOMPLETE: u8 = 4;
 /// What the names of a bitmap index begin with if nothing else is said.
 const BITMAP_PREFIX: &str = "kvb:";
 
-/// Exit status of `hash` when the input is not what it has to be.
+/// Exit status of `hash` and `index` when what stands on standard input is not what it has to be.
 const BAD_INPUT: u8 = 3;
 
 /// Exit status of `doctor` when something should be changed.
@@ -72,9 +72,14 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         say(&with_causes(&*error));
-        ExitCode::FAILURE
+        if error.is::<BadInput>() { ExitCode::from(BAD_INPUT) } else { ExitCode::FAILURE }
     })
 }
+
+/// Standard input is not what it has to be.
+#[derive(Debug, thiserror::Error)]
+#[error("the input: {0}")]
+struct BadInput(String);
 
 fn decode(options: &decode::Options) -> Result<ExitCode, StreamError> {
     let input = BufReader::with_capacity(INPUT_BYTES, io::stdin().lock());
@@ -116,13 +121,8 @@ fn hash(args: &HashArgs) -> Result<ExitCode, Box<dyn Error>> {
     let mut text = Vec::new();
     let read = io::stdin().lock().read_to_end(&mut text);
     read.map_err(|error| format!("the input cannot be read: {error}"))?;
-    let keys = match hash::keys(&text, &args.processor()?, &args.model) {
-        Ok(keys) => keys,
-        Err(error) => {
-            say(&format!("the input: {}", with_causes(&error)));
-            return Ok(ExitCode::from(BAD_INPUT));
-        }
-    };
+    let keys = hash::keys(&text, &args.processor()?, &args.model);
+    let keys = keys.map_err(|error| BadInput(with_causes(&error)))?;
     if keys.keys().is_empty() {
         say(&format!("{} tokens fill no block: there are no keys", keys.tokens()));
     }
@@ -266,8 +266,14 @@ fn keys_or_input(keys: &[BlockHash]) -> Result<Vec<BlockHash>, Box<dyn Error>> {
     if !keys.is_empty() {
         return Ok(keys.to_vec());
     }
-    let text = io::read_to_string(io::stdin().lock())?;
-    let key = |word: &str| word.parse().map_err(|error| format!("{word:.40}: {error}").into());
+    let mut text = Vec::new();
+    let read = io::stdin().lock().read_to_end(&mut text);
+    read.map_err(|error| format!("the input cannot be read: {error}"))?;
+    let text = str::from_utf8(&text).map_err(|error| BadInput(error.to_string()))?;
+    let key = |word: &str| {
+        let key = word.parse();
+        key.map_err(|error| BadInput(format!("{word:.40}: {error}")).into())
+    };
     text.split_whitespace().map(key).collect()
 }
 

@@ -183,8 +183,9 @@ fn a_wrong_command_line_is_refused_before_anything_is_asked() {
         let message = refused(args, 2);
         assert!(message.contains(expected), "{args:?}: {message}");
     }
+    // What is wrong on standard input has the status that it has for `respire hash`.
     let output = index(&["--url", "redis://127.0.0.1:1", "lookup"], "5 abc");
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("abc: not an unsigned decimal number"), "{message}");
     for (url, name) in [("redis://127.0.0.1:1", "Redis"), ("valkey://127.0.0.1:1", "Valkey")] {
