@@ -223,6 +223,34 @@ async fn an_event_is_one_script_and_an_engine_key_of_others_one_question_more() 
 }
 
 #[tokio::test]
+async fn lookups_that_find_another_registry_together_have_it_read_once() {
+    on_each_server(async |client, _| {
+        let (index, other) = (index(&client), index(&client));
+        let (keys, all) = (hashes(0..300), PodSet::all());
+        index.add(None, &keys, &[gpu(POD)]).await.unwrap();
+        assert_eq!(holders(&index, 0).await, [gpu(POD)]);
+        // A second pod changes the registry behind the first one's back.
+        other.add(None, &keys, &[gpu("b")]).await.unwrap();
+        let before = calls(&client, "hgetall").await;
+        let lookups = (0..100).map(|_| index.lookup(&keys, &all));
+        for found in futures_util::future::join_all(lookups).await {
+            assert_eq!(found.unwrap().prefix_lengths()["b"], 300);
+        }
+        assert_eq!(calls(&client, "hgetall").await - before, 1);
+        // As many that know nothing yet: once before the scripts are loaded, and once with them.
+        let third = self::index(&client);
+        let before = calls(&client, "hgetall").await;
+        let lookups = (0..100).map(|_| third.lookup(&keys, &all));
+        futures_util::future::join_all(lookups)
+            .await
+            .into_iter()
+            .for_each(|found| drop(found.unwrap()));
+        assert_eq!(calls(&client, "hgetall").await - before, 2);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn prefixes_are_the_scores_of_a_lookup() {
     on_each_server(async |client, _| {
         let index = index(&client);

@@ -1,6 +1,9 @@
 //! The registry: how a client comes to know it, joins incarnations and ends them.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use respire::{Args, Client, Pipeline, Reply, Script};
 
@@ -9,6 +12,9 @@ use crate::{IndexError, PodEntry};
 
 /// How often a call begins anew because the registry has changed under it. Each time, somebody else has got further.
 pub(super) const ATTEMPTS: usize = 64;
+
+/// How long a caller waits at most for another one to read the registry: many round trips.
+const TURN_MAX: Duration = Duration::from_secs(1);
 
 /// A place among the replies to a pipeline, for the registry.
 pub(super) struct Asked {
@@ -44,10 +50,7 @@ impl BitmapIndex {
         &self,
         client: &Client,
     ) -> Result<Arc<Registry>, IndexError> {
-        if let Some(registry) = self.state().ready() {
-            return Ok(Arc::clone(registry));
-        }
-        self.read_registry_through(client).await
+        self.find_registry(client, |_| true).await
     }
 
     /// A later state of the registry than this one, which was found not to be the present one.
@@ -61,12 +64,29 @@ impl BitmapIndex {
         client: &Client,
         seen: &Registry,
     ) -> Result<Arc<Registry>, IndexError> {
-        if let Some(registry) = self.state().ready()
-            && registry.nonce != seen.nonce
-        {
-            return Ok(Arc::clone(registry));
+        self.find_registry(client, |registry| registry.nonce != seen.nonce).await
+    }
+
+    /// The registry if what is known of it is enough, else as it is read now: by one caller at a time, for all that wait meanwhile.
+    async fn find_registry(
+        &self,
+        client: &Client,
+        is_enough: impl Fn(&Registry) -> bool,
+    ) -> Result<Arc<Registry>, IndexError> {
+        let known = || self.state().ready().filter(|registry| is_enough(registry)).cloned();
+        if let Some(registry) = known() {
+            return Ok(registry);
         }
-        self.read_registry_through(client).await
+        // Whoever reads may have more time than this caller, or may not even be polled. One that has waited in vain reads for itself,
+        // by which it learns what its own deadline has to say.
+        let most = client.command_timeout().map_or(TURN_MAX, |timeout| timeout.min(TURN_MAX));
+        let turn = tokio::time::timeout(most, self.reading.acquire()).await;
+        if let Some(registry) = known() {
+            return Ok(registry);
+        }
+        let registry = self.read_registry_through(client).await;
+        drop(turn);
+        registry
     }
 
     /// Reads the registry, and loads the scripts of its generation.

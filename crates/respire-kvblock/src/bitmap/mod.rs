@@ -15,6 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use respire::{Client, Reply, Script};
+use tokio::sync::Semaphore;
 
 use crate::{BlockHash, ConfigError, Index, IndexError, KeyType, Lookup, PodEntry, PodSet, Resync};
 
@@ -208,6 +209,9 @@ pub struct BitmapIndex {
     writes: AtomicU64,
     attest: Script,
     state: Mutex<State>,
+    /// Whoever reads the registry because it has changed has the permit, and the others wait for what is read: of a thousand lookups
+    /// at once one asks.
+    reading: Semaphore,
     mappings: Mutex<mappings::Mappings>,
     pass: Mutex<Option<sweep::Pass>>,
 }
@@ -227,6 +231,7 @@ impl BitmapIndex {
             writes: AtomicU64::new(0),
             attest: scripts::attest(),
             state: Mutex::new(State::new(writer)),
+            reading: Semaphore::new(1),
             mappings: Mutex::new(mappings::Mappings::new(options.mappings_max)),
             pass: Mutex::new(None),
             options,
