@@ -387,6 +387,7 @@ enum PairIter<'a> {
     Nested(Seq<'a>),
 }
 
+#[cfg(feature = "std")]
 impl<'a> PairIter<'a> {
     /// Calls `f` with every pair. Asks for the form once, and not for each pair.
     #[inline(always)]
@@ -425,6 +426,7 @@ impl<'a> Iterator for PairIter<'a> {
 
 /// As [`PairIter::each`], for what is seldom flat. Apart from it, so that the
 /// usual form has the only copy of what `f` does in its loop.
+#[cfg(feature = "std")]
 #[inline(never)]
 fn nested<'a>(
     pairs: PairIter<'a>,
