@@ -51,6 +51,20 @@ impl Codec {
 }
 
 /// What goes wrong in a framed stream.
+///
+/// # Example
+///
+/// ```
+/// use bytes::BytesMut;
+/// use respire_codec::{Codec, CodecError};
+/// use tokio_util::codec::Decoder;
+///
+/// let mut codec = Codec::default();
+/// let cut_off = codec.decode_eof(&mut BytesMut::from("$5\r\nhel"));
+/// assert!(matches!(cut_off, Err(CodecError::Io(_))));
+/// let no_resp = codec.decode(&mut BytesMut::from("HTTP/1.1 400"));
+/// assert!(matches!(no_resp, Err(CodecError::Decode(_))));
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CodecError {

@@ -8,6 +8,17 @@ use crate::scan::{Fault, Scanner, Stop};
 use crate::tape::{Entry, Tape, TapePool};
 
 /// Which types the peer may send.
+///
+/// # Example
+///
+/// ```
+/// use bytes::BytesMut;
+/// use respire_codec::{Decoder, DecoderConfig, Protocol, Reason};
+///
+/// let config = DecoderConfig { protocol: Protocol::Resp2, ..DecoderConfig::default() };
+/// let map = Decoder::new(config).decode(&mut BytesMut::from("%0\r\n"));
+/// assert_eq!(map.unwrap_err().reason(), Reason::NotInProtocol);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// Simple strings, errors, integers, bulk strings, arrays and the two old
@@ -19,6 +30,23 @@ pub enum Protocol {
 }
 
 /// What to do about a push inside of a reply, where none may be.
+///
+/// # Example
+///
+/// ```
+/// use bytes::BytesMut;
+/// use respire_codec::{Decoder, DecoderConfig, Mode, Reason};
+///
+/// let wire = BytesMut::from("*2\r\n:1\r\n>1\r\n+hello\r\n:2\r\n");
+/// let frames: Vec<_> = Decoder::default().decode_batch(&mut wire.clone())?.collect();
+/// assert!(frames[0].is_push());
+/// assert_eq!(frames[1].parse::<Vec<u8>>()?, [1, 2]);
+///
+/// let config = DecoderConfig { mode: Mode::Strict, ..DecoderConfig::default() };
+/// let refused = Decoder::new(config).decode_batch(&mut wire.clone()).unwrap_err();
+/// assert_eq!(refused.reason(), Reason::NestedPush);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Deliver it as a frame of its own, in front of the reply that it was found
@@ -120,6 +148,21 @@ impl Decoder {
     }
 
     /// Accepts the types of another protocol from the next value on.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use respire_codec::{Decoder, DecoderConfig, Protocol};
+    ///
+    /// let config = DecoderConfig { protocol: Protocol::Resp2, ..DecoderConfig::default() };
+    /// let mut decoder = Decoder::new(config);
+    /// // The reply to `HELLO 3` is a map already.
+    /// decoder.set_protocol(Protocol::Resp3);
+    /// let hello = decoder.decode(&mut BytesMut::from("%1\r\n+proto\r\n:3\r\n"))?;
+    /// assert!(hello.is_some());
+    /// # Ok::<(), respire_codec::DecodeError>(())
+    /// ```
     pub fn set_protocol(&mut self, protocol: Protocol) {
         self.scanner.set_protocol(protocol);
     }
@@ -160,6 +203,20 @@ impl Decoder {
     ///
     /// As [`decode`](Self::decode). Frames in front of the error are returned
     /// first, and the error by the next call.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use respire_codec::Decoder;
+    ///
+    /// let mut received = BytesMut::from(":1\r\n:2\r\n:3\r\n:4");
+    /// let batch = Decoder::default().decode_batch(&mut received)?;
+    /// let numbers: Result<Vec<u8>, _> = batch.iter().map(|frame| frame.parse()).collect();
+    /// assert_eq!(numbers?, [1, 2, 3]);
+    /// assert_eq!(&received[..], b":4");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn decode_batch(&mut self, src: &mut BytesMut) -> Result<Batch, DecodeError> {
         if !self.ready.is_empty() {
             return Ok(core::mem::take(&mut self.ready));
@@ -231,6 +288,18 @@ impl Decoder {
     ///
     /// Never more than 64 KiB or what has arrived of the frame, whichever is
     /// larger, so that a header cannot make the caller reserve what it announces.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use respire_codec::Decoder;
+    ///
+    /// let mut decoder = Decoder::default();
+    /// assert!(decoder.decode(&mut BytesMut::from("$100\r\nabc"))?.is_none());
+    /// assert_eq!(decoder.bytes_needed(), 97 + "\r\n".len());
+    /// # Ok::<(), respire_codec::DecodeError>(())
+    /// ```
     pub fn bytes_needed(&self) -> usize {
         self.needed.clamp(1, self.arrived.max(HINT_BYTES))
     }

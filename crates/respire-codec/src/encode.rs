@@ -28,6 +28,17 @@ pub fn array_header(dst: &mut BytesMut, elements: usize) {
 }
 
 /// Writes a bulk string, which is what every argument of a command is.
+///
+/// # Example
+///
+/// ```
+/// use bytes::BytesMut;
+/// use respire_codec::encode;
+///
+/// let mut out = BytesMut::new();
+/// encode::bulk_string(&mut out, b"any\r\nbytes");
+/// assert_eq!(&out[..], b"$10\r\nany\r\nbytes\r\n");
+/// ```
 pub fn bulk_string(dst: &mut BytesMut, data: &[u8]) {
     blob(dst, b'$', data);
 }
@@ -91,6 +102,14 @@ impl Prefix {
 }
 
 /// Bytes that [`command`] writes.
+///
+/// # Example
+///
+/// ```
+/// use respire_codec::encode;
+///
+/// assert_eq!(encode::command_len(&["PING"]), "*1\r\n$4\r\nPING\r\n".len());
+/// ```
 pub fn command_len<A: AsRef<[u8]>>(args: &[A]) -> usize {
     header_len(args.len()) + args_len(args)
 }

@@ -50,6 +50,17 @@ impl DecodeError {
 }
 
 /// What was wrong with the input.
+///
+/// # Example
+///
+/// ```
+/// use bytes::BytesMut;
+/// use respire_codec::{Decoder, Reason};
+///
+/// let error = Decoder::default().decode(&mut BytesMut::from(":12a\r\n")).unwrap_err();
+/// assert_eq!(error.reason(), Reason::MalformedInteger);
+/// assert_eq!(error.reason().to_string(), "malformed integer");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum Reason {
@@ -210,6 +221,19 @@ impl Found {
 }
 
 /// A value cannot be put on the wire without breaking the stream.
+///
+/// # Example
+///
+/// ```
+/// use bytes::{Bytes, BytesMut};
+/// use respire_codec::{EncodeError, OwnedValue, Protocol, encode};
+///
+/// let mut out = BytesMut::new();
+/// let array = OwnedValue::from(vec![OwnedValue::Push(["news"].into_iter().collect())]);
+/// let refused = encode::reply(&mut out, &array, Protocol::Resp3);
+/// assert_eq!(refused, Err(EncodeError::NestedPush));
+/// assert!(out.is_empty());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EncodeError {

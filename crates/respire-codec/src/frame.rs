@@ -83,6 +83,17 @@ impl Frame {
     }
 
     /// Whether this came unasked, and answers no command.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use respire_codec::Decoder;
+    /// # let mut received = BytesMut::from(">2\r\n+invalidate\r\n_\r\n");
+    /// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+    /// assert!(frame.is_push());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_push(&self) -> bool {
         self.bytes.first() == Some(&b'>')
     }
@@ -98,6 +109,18 @@ impl Frame {
     /// # Errors
     ///
     /// When the value is of another type, out of range, or an error reply.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use respire_codec::Decoder;
+    /// # let mut received = BytesMut::from("*2\r\n$1\r\na\r\n_\r\n");
+    /// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+    /// assert_eq!(frame.parse::<Vec<Option<&str>>>()?, [Some("a"), None]);
+    /// assert!(frame.parse::<i64>().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn parse<'a, T: FromValue<'a>>(&'a self) -> Result<T, ValueError> {
         T::from_value(self.value())
     }
@@ -105,6 +128,19 @@ impl Frame {
     /// The elements of an array or a set, or of a push, each as a frame of its own; `None` for any other value.
     ///
     /// They share this frame's memory. Each aggregate among them has an index of its own, which is an allocation.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use respire_codec::Decoder;
+    /// # let mut received = BytesMut::from("*2\r\n+OK\r\n*1\r\n:7\r\n");
+    /// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+    /// let elements: Vec<_> = frame.elements().ok_or("an array")?.collect();
+    /// drop(frame);
+    /// assert_eq!(elements[1].parse::<Vec<u8>>()?, [7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn elements(&self) -> Option<impl ExactSizeIterator<Item = Frame>> {
         match self.value().get() {
             Value::Array(elements) | Value::Set(elements) | Value::Push(elements) => {
@@ -116,6 +152,18 @@ impl Frame {
 
     /// The bytes on the wire, attributes and headers included. A push that was
     /// found inside of the reply is still in its place here.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use respire_codec::Decoder;
+    /// # let mut received = BytesMut::from(":007\r\n");
+    /// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+    /// assert_eq!(&frame.bytes()[..], b":007\r\n");
+    /// assert_eq!(frame.parse::<u8>()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -125,6 +173,19 @@ impl Frame {
     /// Every frame, and every `Bytes` taken out of one, keeps alive the whole
     /// block of memory that it was received in. For a small value that is kept
     /// for long, a copy is cheaper.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use respire_codec::Decoder;
+    /// # let mut received = BytesMut::from("$2\r\nhi\r\n");
+    /// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+    /// let kept = frame.detach();
+    /// assert_eq!(kept, frame);
+    /// assert_ne!(kept.bytes().as_ptr(), frame.bytes().as_ptr());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn detach(&self) -> Frame {
         let bytes = Bytes::copy_from_slice(&self.bytes);
         if self.tape.is_none() {

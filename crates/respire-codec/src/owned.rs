@@ -175,6 +175,16 @@ pub struct Values(Vec<OwnedValue>);
 
 impl Values {
     /// The values as an ordinary vector.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use respire_codec::{OwnedValue, Values};
+    ///
+    /// let mut values = Values::from_iter([1, 2]).into_vec();
+    /// values.push(OwnedValue::Null);
+    /// assert_eq!(Values::from(values).len(), 3);
+    /// ```
     pub fn into_vec(mut self) -> Vec<OwnedValue> {
         core::mem::take(&mut self.0)
     }

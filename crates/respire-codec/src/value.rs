@@ -267,6 +267,17 @@ impl<'a> ValueRef<'a> {
     }
 
     /// The text of an error reply, if this is one.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use respire_codec::Decoder;
+    /// # let mut received = BytesMut::from("-ERR no\r\n");
+    /// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+    /// assert_eq!(frame.value().error(), Some(&b"ERR no"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn error(self) -> Option<&'a [u8]> {
         let value = self.bare();
@@ -293,11 +304,37 @@ impl<'a> ValueRef<'a> {
     }
 
     /// Whether the value was sent without its length in advance.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use respire_codec::Decoder;
+    /// # let mut received = BytesMut::from("$?\r\n;2\r\nhe\r\n;3\r\nllo\r\n;0\r\n");
+    /// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+    /// assert!(frame.value().is_streamed());
+    /// assert_eq!(frame.parse::<String>()?, "hello");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_streamed(self) -> bool {
         matches!(self.bare().wire(), [b'$' | b'*' | b'~' | b'%', b'?', ..])
     }
 
     /// The attributes in front of the value, as keys and values in wire order.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use respire_codec::Decoder;
+    /// # let mut received = BytesMut::from("|1\r\n+ttl\r\n:60\r\n$1\r\nx\r\n");
+    /// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+    /// assert_eq!(frame.parse::<&str>()?, "x");
+    /// for (key, value) in frame.value().attributes() {
+    ///     assert_eq!((key.parse::<&str>()?, value.parse::<u8>()?), ("ttl", 60));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn attributes(self) -> Attributes<'a> {
         let own = self.nodes.len() - self.bare().nodes.len();
         let nodes = self.nodes.get(..own).unwrap_or_default();
@@ -309,6 +346,17 @@ impl<'a> ValueRef<'a> {
     /// Shares the frame's memory, and keeps all of it alive; only a streamed
     /// string of several chunks is copied together. Of a verbatim string, the
     /// text without the format.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use respire_codec::Decoder;
+    /// # let mut received = BytesMut::from("=6\r\ntxt:hi\r\n");
+    /// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+    /// assert_eq!(frame.value().to_bytes().as_deref(), Some(&b"hi"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn to_bytes(self) -> Option<Bytes> {
         match self.get() {
             Value::SimpleString(text) | Value::BulkString(text) => Some(self.share(text)),
@@ -320,6 +368,19 @@ impl<'a> ValueRef<'a> {
 
     /// The value as a tree of its own, whose strings still share this frame's
     /// memory.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use respire_codec::Decoder;
+    /// # let mut received = BytesMut::from("*1\r\n:7\r\n");
+    /// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+    /// use respire_codec::OwnedValue;
+    ///
+    /// assert_eq!(frame.value().to_value(), OwnedValue::from(vec![OwnedValue::Integer(7)]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn to_value(self) -> OwnedValue {
         build::build(self)
@@ -403,6 +464,20 @@ impl<'a> ValueRef<'a> {
     }
 
     /// Where the value starts, in bytes from the first one of its frame.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// # use bytes::BytesMut;
+    /// # use respire_codec::Decoder;
+    /// # let mut received = BytesMut::from("*2\r\n:1\r\n:2\r\n");
+    /// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+    /// use respire_codec::ValueRef;
+    ///
+    /// let items: Vec<ValueRef<'_>> = frame.parse()?;
+    /// assert_eq!(items[1].offset(), 8);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn offset(self) -> usize {
         self.bare().nodes.first().map_or(0, |node| node.off as usize)
     }

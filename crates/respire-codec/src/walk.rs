@@ -227,6 +227,45 @@ pub(crate) fn debug_scalar(value: &Value<'_>, f: &mut fmt::Formatter<'_>) -> fmt
 }
 
 /// Whether a visitor wants to see what is in an aggregate.
+///
+/// # Example
+///
+/// ```
+/// use respire_codec::{Kind, ValueRef, Visit, Visitor};
+///
+/// /// Counts the values of a reply, and of arrays in it only that they are there.
+/// #[derive(Default)]
+/// struct Top { depth: usize, values: usize }
+///
+/// impl Visitor<'_> for Top {
+///     type Error = std::convert::Infallible;
+///
+///     fn scalar(&mut self, _: ValueRef<'_>) -> Result<(), Self::Error> {
+///         self.values += 1;
+///         Ok(())
+///     }
+///
+///     fn begin(&mut self, _: Kind, _: usize) -> Result<Visit, Self::Error> {
+///         self.depth += 1;
+///         self.values += usize::from(self.depth > 1);
+///         Ok(if self.depth > 1 { Visit::Skip } else { Visit::Enter })
+///     }
+///
+///     fn end(&mut self, _: Kind) -> Result<(), Self::Error> {
+///         self.depth -= 1;
+///         Ok(())
+///     }
+/// }
+///
+/// # use bytes::BytesMut;
+/// # use respire_codec::Decoder;
+/// # let mut received = BytesMut::from("*3\r\n:1\r\n*2\r\n:2\r\n:3\r\n:4\r\n");
+/// # let frame = Decoder::default().decode(&mut received)?.ok_or("a frame")?;
+/// let mut top = Top::default();
+/// frame.value().visit(&mut top)?;
+/// assert_eq!(top.values, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Visit {
     /// Show it.
