@@ -1,10 +1,12 @@
 //! Examines a server that is to keep a KV-block index, and says what to change.
 //!
 //! What the settings of the server have to be is the index's to say ([`respire_kvblock::check_server`]); what a connection to
-//! it shows is looked at here, and whether this machine could connect by RDMA. Every check looks at one thing and none changes anything. What belongs to one transport only is
-//! a check like the others, which finds nothing to say of the rest.
+//! it shows is looked at here, and whether this machine could connect by RDMA. Every check looks at one thing and none changes
+//! anything. What belongs to one transport only is a check like the others, which finds nothing to say of the rest.
 
 mod checks;
+#[cfg(all(feature = "rdma", target_os = "linux"))]
+mod rdma;
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -113,8 +115,6 @@ pub async fn examine(config: &Config) -> Result<Examination, DoctorError> {
         speaks_resp3: client.protocol() == Some(Protocol::Resp3),
     };
     let report = respire_kvblock::check_server(&client).await?;
-    // It reads files, for milliseconds. It has not panicked: that nobody can look says as much as that there is nothing.
-    let machine = tokio::task::spawn_blocking(respire_rdma::probe).await.ok();
     let mut findings = vec![Finding::ok("version", report.server)];
     findings.extend(CHECKS.iter().filter_map(|check| check(&facts)));
     findings.extend(report.findings.into_iter().map(|finding| Finding {
@@ -126,7 +126,8 @@ pub async fn examine(config: &Config) -> Result<Examination, DoctorError> {
         found: finding.found,
         advice: Some(finding.advice.to_owned()),
     }));
-    findings.extend(machine.map(|probe| checks::rdma(&probe)));
+    #[cfg(all(feature = "rdma", target_os = "linux"))]
+    findings.extend(rdma::look().await);
     Ok(Examination { server: server_name(config), findings })
 }
 

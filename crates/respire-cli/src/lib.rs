@@ -43,6 +43,7 @@ pub mod keys;
 pub mod local_server;
 pub mod oracle;
 pub mod pod;
+pub mod rdma;
 pub mod replay;
 pub mod report;
 pub mod restart;

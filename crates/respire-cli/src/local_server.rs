@@ -387,12 +387,7 @@ impl LocalServer {
 /// The address of an RDMA device that the environment names. What dials there is registered with it.
 fn rdma_address() -> Option<IpAddr> {
     let address = std::env::var("RESPIRE_LOCAL_RDMA").ok()?.parse().ok()?;
-    #[cfg(target_os = "linux")]
-    {
-        static REGISTERED: std::sync::Once = std::sync::Once::new();
-        // It fails where the program has registered it, or another for the name, itself.
-        REGISTERED.call_once(|| _ = respire_rdma::register());
-    }
+    crate::rdma::register();
     Some(address)
 }
 

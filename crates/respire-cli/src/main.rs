@@ -22,6 +22,7 @@ use respire_cli::doctor;
 use respire_cli::fleet::FleetSize;
 use respire_cli::hash;
 use respire_cli::index;
+use respire_cli::rdma;
 use respire_cli::replay::{self, Options, ReplayError};
 use respire_cli::report::Report;
 use respire_cli::source::{Extent, Requests, Source};
@@ -59,9 +60,7 @@ const MEANINGLESS: u8 = 3;
 const INPUT_BYTES: usize = 64 * 1024;
 
 fn main() -> ExitCode {
-    #[cfg(target_os = "linux")]
-    // It fails where it is registered already, which nothing before this does.
-    let _ = respire_rdma::register();
+    rdma::register();
     let outcome = match Cli::parse().command {
         Command::Replay(args) => replay(&args),
         Command::Bench(args) => bench(&args),

@@ -300,7 +300,7 @@ fn a_variable_that_cannot_be_followed_is_an_error_and_not_passed_over() {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(feature = "rdma", target_os = "linux"))]
 #[test]
 fn rdma_is_what_is_dialled_where_it_is_asked_for() {
     // Whatever this machine has, nothing leads there.

@@ -84,6 +84,7 @@ fn a_server_that_drops_keys_and_one_of_a_cluster_are_warned_of() {
     assert_eq!((code, of(&found, "warning")), (WARNINGS, vec!["cluster-enabled".to_owned()]));
 }
 
+#[cfg(all(feature = "rdma", target_os = "linux"))]
 #[test]
 fn what_this_machine_has_for_rdma_is_said_with_what_is_missing() {
     let server = server(Flavour::Valkey, &[]);

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use respire::commands::Info;
-use respire_rdma::Probe;
 
 use super::Finding;
 
@@ -77,32 +76,4 @@ fn round_trip(facts: &Facts) -> Option<Finding> {
                       keeps it busy with SLOWLOG GET";
         Finding::warning(CHECK, found, advice)
     })
-}
-
-/// What this machine has for RDMA, which is of no concern to whoever connects by TCP.
-pub(super) fn rdma(probe: &Probe) -> Finding {
-    const CHECK: &str = "RDMA here";
-    let devices: Vec<String> = probe.devices.iter().map(device).collect();
-    let found = match devices.is_empty() {
-        true => "no device".to_owned(),
-        false => devices.join(", "),
-    };
-    if probe.problems.is_empty() {
-        return Finding::ok(CHECK, found);
-    }
-    let advice = format!(
-        "this machine cannot connect by RDMA, or not for long: {}. TCP does not need it",
-        probe.problems.join("; ")
-    );
-    Finding::note(CHECK, found, advice)
-}
-
-/// A device with its state and its addresses.
-fn device(device: &respire_rdma::Device) -> String {
-    let state = if device.is_active { "up" } else { "down" };
-    let addresses: Vec<String> = device.addresses.iter().map(ToString::to_string).collect();
-    match addresses.is_empty() {
-        true => format!("{} ({state})", device.name),
-        false => format!("{} ({state}, {})", device.name, addresses.join(" ")),
-    }
 }
