@@ -749,9 +749,15 @@ async fn an_engine_key_keeps_a_bounded_number_of_request_keys_the_latest_last() 
         let expected: Vec<u8> = (1400 - 1024..1400_u64).flat_map(u64::to_be_bytes).collect();
         assert_eq!(mapped_to, expected);
         assert_eq!(mapped(&index, 7).await, Some(1399));
+        // What has fallen off could not be evicted by it any more, and nobody is believed to hold it.
+        assert_eq!(value(&client, b'b', 375).await, None);
+        assert_eq!(holders(&index, 376).await.len(), 1);
         index.evict(&hashes([7]), KeyType::Engine, &[gpu(POD)]).await.unwrap();
         assert_eq!(value(&client, b'e', 7).await, None);
-        assert_eq!(holders(&index, 1399).await, []);
+        for key in [0, 375, 376, 1399] {
+            assert_eq!(holders(&index, key).await, [], "{key}");
+        }
+        assert_eq!(client.query::<i64>(Command::new("DBSIZE")).await.unwrap(), 1);
     })
     .await;
 }

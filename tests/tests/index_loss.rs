@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use respire::{Address, Client, Command, Config, WhenDown};
 use respire_cli::local_server::{Flavour, LocalServer};
-use respire_kvblock::{Index, ResyncReason, ServerIndex};
+use respire_kvblock::{Index, IndexConfig, PodSet, ResyncReason, ServerIndex};
 use respire_tests::index_suite::{cpu, gpu, hashes, holders};
 
 /// A client that waits for its server.
@@ -59,6 +59,32 @@ async fn pods_are_named_once_each_time_everything_was_lost() {
             assert_eq!(named(&index).await, ["a", "b"]);
             assert_eq!(named(&index).await, [""; 0]);
             assert_eq!(holders(&index, 0).await, [gpu("a")]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_opens_an_index_by_a_configuration_can_ask_for_loss_detection_and_whether_it_is_on() {
+    for flavour in Flavour::ALL {
+        let server = LocalServer::start(flavour).unwrap();
+        let client = client(&server);
+        for (settings, is_on) in [
+            (r#""lossDetection":true"#, true),
+            (r#""lossDetection":true,"nearCache":true"#, true),
+            (r#""lossDetection":false"#, false),
+            (r#""layout":"bitmap""#, true),
+        ] {
+            run(&client, &["FLUSHALL"]).await;
+            let text = format!(r#"{{"redisConfig":{{"address":"{}",{settings}}}}}"#, server.url());
+            let index = text.parse::<IndexConfig>().unwrap().open().await.unwrap();
+            assert_eq!(index.detects_loss(), is_on, "{settings}");
+            index.add(None, &hashes(0..3), &[gpu("a")]).await.unwrap();
+            run(&client, &["FLUSHALL"]).await;
+            // The bitmap layout notices by any call.
+            index.lookup(&hashes(0..3), &PodSet::all()).await.unwrap();
+            let named = index.resyncs().await.unwrap();
+            let named: Vec<_> = named.iter().map(|resync| resync.pod_identifier.as_str()).collect();
+            assert_eq!(named, if is_on { vec!["a"] } else { vec![] }, "{settings}");
         }
     }
 }

@@ -188,6 +188,10 @@ pub struct ServerConfig {
     /// [`ServerIndex::with_near_cache`].
     #[serde(skip_serializing_if = "is_default")]
     pub near_cache: bool,
+    /// Whether the index notices that the server has lost everything, in llm-d's layout; see [`ServerIndex::with_loss_detection`]. The bitmap
+    /// layout always does.
+    #[serde(skip_serializing_if = "is_default")]
+    pub loss_detection: bool,
     /// For how long pods count without a [renewal](Index::renew), in the bitmap layout; see [`BitmapOptions::with_lease`]. This and the other durations
     /// are written to JSON in nanoseconds.
     #[serde(skip_serializing_if = "is_default", serialize_with = "serialize_if_some")]
@@ -225,6 +229,7 @@ impl ServerConfig {
             field_format: FieldFormat::default(),
             clear_by: ClearBy::default(),
             near_cache: false,
+            loss_detection: false,
             lease: None,
             quarantine: None,
             writer_timeout: None,
@@ -357,10 +362,13 @@ impl ServerConfig {
             }
             return Ok(index);
         }
-        let index = ServerIndex::new(client)
+        let mut index = ServerIndex::new(client)
             .with_field_format(self.field_format)
             .with_clear_by(self.clear_by)
             .with_key_prefix(&self.key_prefix)?;
+        if self.loss_detection {
+            index = index.with_loss_detection();
+        }
         if !self.near_cache {
             return Ok(Arc::new(index));
         }
@@ -401,6 +409,7 @@ impl ServerConfig {
             ("fieldFormat", is_default(&self.field_format)),
             ("clearBy", is_default(&self.clear_by)),
             ("nearCache", is_default(&self.near_cache)),
+            ("lossDetection", is_default(&self.loss_detection)),
         ];
         let of_bitmap = [
             ("lease", is_default(&self.lease)),
@@ -443,6 +452,7 @@ impl fmt::Debug for ServerConfig {
             .field("field_format", &self.field_format)
             .field("clear_by", &self.clear_by)
             .field("near_cache", &self.near_cache)
+            .field("loss_detection", &self.loss_detection)
             .field("lease", &self.lease)
             .field("quarantine", &self.quarantine)
             .field("writer_timeout", &self.writer_timeout)

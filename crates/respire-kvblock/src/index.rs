@@ -39,7 +39,8 @@ pub trait Index: Send + Sync {
     ///
     /// With n the larger of the two numbers of keys, for each i below n the engine key at `i * engine_keys / n` maps to
     /// the request key at `i * request_keys / n`: one to one, many to one, one to many, and uneven numbers as they come.
-    /// A new mapping of an engine key joins the ones it has. Without engine keys (`None` or empty) nothing is mapped.
+    /// A new mapping of an engine key joins the ones it has. Where an engine key keeps no more than 1,024 request keys, in memory and in the bitmap layout,
+    /// the oldest that is too many is held by nobody from then on: no eviction could reach it. Without engine keys (`None` or empty) nothing is mapped.
     ///
     /// # Errors
     ///
@@ -97,13 +98,19 @@ pub trait Index: Send + Sync {
     async fn clear(&self, pod_identifier: &str) -> Result<(), IndexError>;
 
     /// The pods of which the index has lost something behind its caller's back, and why, each told once: they have to announce their blocks again. To be
-    /// asked now and then. Only an index on a server can lose anything so.
+    /// asked now and then. Only an index on a server can lose anything so; whether it would notice, [`detects_loss`](Self::detects_loss) says.
     ///
     /// # Errors
     ///
     /// When the backend has to be asked for it, and cannot be.
     async fn resyncs(&self) -> Result<Vec<Resync>, IndexError> {
         Ok(Vec::new())
+    }
+
+    /// Whether [`resyncs`](Self::resyncs) names pods when something is lost. `false` where it is always empty because nobody looks: in llm-d's
+    /// layout unless that was [asked for](crate::ServerIndex::with_loss_detection), as it adds a key.
+    fn detects_loss(&self) -> bool {
+        true
     }
 
     /// Renews the leases of pods, where the index gives any: see [`BitmapOptions::with_lease`](crate::BitmapOptions::with_lease). How many were
@@ -182,6 +189,10 @@ impl<T: Index + ?Sized> Index for Arc<T> {
 
     async fn resyncs(&self) -> Result<Vec<Resync>, IndexError> {
         (**self).resyncs().await
+    }
+
+    fn detects_loss(&self) -> bool {
+        (**self).detects_loss()
     }
 
     async fn renew(&self, pods: &[&str]) -> Result<usize, IndexError> {

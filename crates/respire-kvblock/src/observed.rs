@@ -204,6 +204,10 @@ impl Index for ObservedIndex {
         self.index.resyncs().await
     }
 
+    fn detects_loss(&self) -> bool {
+        self.index.detects_loss()
+    }
+
     async fn renew(&self, pods: &[&str]) -> Result<usize, IndexError> {
         self.index.renew(pods).await
     }

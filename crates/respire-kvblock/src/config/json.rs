@@ -281,7 +281,7 @@ fn in_memory_config(setting: Setting<'_>) -> Result<InMemoryConfig, ConfigError>
 
 fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerConfig, ConfigError> {
     let path = setting.path.clone();
-    const NAMES: [&str; 13] = [
+    const NAMES: [&str; 14] = [
         "address",
         "backendType",
         "enableRDMA",
@@ -291,6 +291,7 @@ fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerCon
         "fieldFormat",
         "clearBy",
         "nearCache",
+        "lossDetection",
         "lease",
         "quarantine",
         "writerTimeout",
@@ -340,6 +341,9 @@ fn server_config(setting: Setting<'_>, backend: BackendType) -> Result<ServerCon
     }
     if let Some(near_cache) = members.find("nearCache") {
         config.near_cache = near_cache.boolean()?;
+    }
+    if let Some(loss_detection) = members.find("lossDetection") {
+        config.loss_detection = loss_detection.boolean()?;
     }
     if let Some(clear_by) = members.find("clearBy") {
         config.clear_by = match clear_by.text()? {

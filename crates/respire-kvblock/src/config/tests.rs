@@ -112,11 +112,18 @@ async fn a_layout_is_configured_and_has_settings_of_its_own() {
     assert_eq!(plain.redis, Some(ServerConfig::redis("redis://127.0.0.1:6379")));
     let error = refused(r#"{"redisConfig":{"layout":"sets"}}"#);
     assert_eq!(error.to_string(), "redisConfig.layout: must be llm-d or bitmap");
+    let watched = index_config(r#"{"redisConfig":{"lossDetection":true}}"#);
+    assert!(watched.redis.as_ref().unwrap().loss_detection);
+    assert_eq!(index_config(&serde_json::to_string(&watched).unwrap()), watched);
     // Before anything is connected to.
-    let bad =
-        r#"{"valkeyConfig":{"address":"valkey://127.0.0.1:1","layout":"bitmap","nearCache":true}}"#;
-    let (error, _) = open_error(&index_config(bad)).await;
-    assert_eq!(error.config_error().unwrap().setting(), Some("valkeyConfig.nearCache"));
+    for name in ["nearCache", "lossDetection"] {
+        let bad = format!(
+            r#"{{"valkeyConfig":{{"address":"valkey://127.0.0.1:1","layout":"bitmap","{name}":true}}}}"#
+        );
+        let (error, _) = open_error(&index_config(&bad)).await;
+        let setting = error.config_error().unwrap().setting().map(str::to_owned);
+        assert_eq!(setting, Some(format!("valkeyConfig.{name}")));
+    }
     let bad = r#"{"valkeyConfig":{"address":"valkey://127.0.0.1:1","lease":"30s"}}"#;
     let (error, _) = open_error(&index_config(bad)).await;
     assert_eq!(error.config_error().unwrap().setting(), Some("valkeyConfig.lease"));
@@ -171,7 +178,7 @@ fn a_setting_that_is_not_known_is_named() {
     assert_eq!(setting(r#"{"inMemoryConfig":{"Size":1,"max":2}}"#), "inMemoryConfig.max");
     assert_eq!(
         refused(r#"{"redisConfig":{"port":6379}}"#).to_string(),
-        "redisConfig.port: is none of address, backendType, enableRDMA, rdma, layout, keyPrefix, fieldFormat, clearBy, nearCache, lease, quarantine, writerTimeout, sweepInterval"
+        "redisConfig.port: is none of address, backendType, enableRDMA, rdma, layout, keyPrefix, fieldFormat, clearBy, nearCache, lossDetection, lease, quarantine, writerTimeout, sweepInterval"
     );
 }
 

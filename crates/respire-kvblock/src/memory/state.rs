@@ -16,7 +16,7 @@ pub(super) type Holders = SmallVec<[u32; 4]>;
 pub(super) type Mapped = SmallVec<[BlockHash; 2]>;
 
 /// How many request keys an engine key keeps: what its latest mapping has and, up to so many, those of earlier ones. A
-/// block is mapped to a few, and by a few models.
+/// block is mapped to a few, and by a few models. A request key that falls off goes itself, as it could not be evicted any more.
 pub(super) const MAPPED_MAX: usize = 1024;
 
 /// How many keys are searched one by one before a set is built for them.
@@ -124,9 +124,14 @@ impl State {
             // Earlier mappings are kept while there is something at their end, so that an eviction reaches it.
             mapped.retain(|key| blocks.contains(key) && !is_new(key));
             let room = MAPPED_MAX.saturating_sub(new.len());
-            mapped.drain(..mapped.len().saturating_sub(room));
+            let fallen: Mapped = mapped.drain(..mapped.len().saturating_sub(room)).collect();
             mapped.extend_from_slice(&new);
             self.keys_bytes = self.keys_bytes + mapped_bytes(mapped) - before;
+            for key in fallen {
+                if let Some(holders) = self.blocks.pop(&key) {
+                    self.let_go(holders);
+                }
+            }
             self.keep_to_budget();
         }
     }
@@ -190,9 +195,14 @@ impl State {
     /// Forgets the request key that was longest not used; `false` if there is none.
     fn forget_block(&mut self) -> bool {
         let Some((_, holders)) = self.blocks.pop_lru() else { return false };
+        self.let_go(holders);
+        true
+    }
+
+    /// Sees to what a request key has held that is not there any more.
+    fn let_go(&mut self, holders: Holders) {
         self.keys_bytes -= holders_bytes(&holders);
         holders.into_iter().for_each(|id| self.entries.release(id));
-        true
     }
 
     /// Forgets the engine key that was longest not used; `false` if there is none.

@@ -149,7 +149,12 @@ async fn an_engine_key_keeps_a_bounded_list_and_all_of_its_latest_mapping() {
     for block in 0..20_000 {
         index.add(Some(&engine), &hashes([block]), &pod).await.unwrap();
     }
-    assert_eq!(kept(), hashes(20_000 - MAPPED_MAX as u64..20_000));
+    let latest = hashes(20_000 - MAPPED_MAX as u64..20_000);
+    assert_eq!(kept(), latest);
+    // What has fallen off could not be evicted any more.
+    assert!(index.lookup(&hashes([0]), &PodSet::all()).await.unwrap().is_empty());
+    assert_eq!(index.lookup(&latest, &PodSet::all()).await.unwrap().len(), MAPPED_MAX);
+    assert_eq!(index.state().blocks.len(), MAPPED_MAX);
     // A single call may map more. Were its repetition searched one by one, this test would take minutes.
     let many = hashes(0..100_000);
     for _ in 0..2 {
@@ -158,6 +163,7 @@ async fn an_engine_key_keeps_a_bounded_list_and_all_of_its_latest_mapping() {
     assert_eq!(kept(), many);
     index.evict(&engine, KeyType::Engine, &pod).await.unwrap();
     assert!(index.lookup(&many[..1], &PodSet::all()).await.unwrap().is_empty());
+    assert!(index.state().blocks.is_empty());
     assert!(index.request_key(engine[0]).await.unwrap_err().is_not_found());
 }
 

@@ -377,6 +377,10 @@ impl Index for ServerIndex {
         Self::resyncs(self).await
     }
 
+    fn detects_loss(&self) -> bool {
+        self.loss.is_some()
+    }
+
     fn describe(&self) -> Cow<'_, str> {
         let config = self.client.config();
         format!("on the server at {}, database {}", config.address(), config.database()).into()

@@ -30,7 +30,11 @@ end
 -- How many request keys an engine key keeps, of earlier mappings at least: whoever evicts it looks at all of them in one script.
 local MAPPED_MAX = 1024
 
--- What is mapped again comes last.
+-- The names of blocks up to their hashes.
+local block_prefix = string.sub(KEYS[2], 1, -9)
+
+-- What is mapped again comes last. A block that falls off could never be evicted by this engine key any more, whoever holds it,
+-- so it goes: what is not there is a miss, and what nobody can take away would be believed for ever.
 local function map(key, v, list)
   v = v or ''
   if string.sub(v, -#list) == list then return end
@@ -42,8 +46,11 @@ local function map(key, v, list)
     local hash = string.sub(v, i, i + 7)
     if not named[hash] then kept[#kept + 1] = hash end
   end
-  local first = math.max(1, #kept + #list / 8 - MAPPED_MAX + 1)
-  redis.call('SET', key, table.concat(kept, '', math.min(first, #kept + 1)) .. list)
+  local first = math.min(math.max(1, #kept + #list / 8 - MAPPED_MAX + 1), #kept + 1)
+  for i = 1, first - 1 do
+    redis.call('DEL', block_prefix .. kept[i])
+  end
+  redis.call('SET', key, table.concat(kept, '', first) .. list)
 end
 
 -- Everything is read before anything is written, so that a key that is somebody else's leaves nothing half done.
