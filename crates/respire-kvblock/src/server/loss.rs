@@ -49,8 +49,8 @@ impl LossWatch {
         self.state().mark.is_some()
     }
 
-    /// To be called before an add is sent, so that no entry can be lost before its pod is known, and after it, because a clear
-    /// may have been carried out between the two.
+    /// To be called before an add is sent, so that no entry can be lost before its pod is known, and [after it](Self::note_when_done),
+    /// because a clear may have been carried out between the two.
     pub(super) fn note(&self, entries: &[PodEntry]) {
         let mut state = self.state();
         for entry in entries {
@@ -60,6 +60,11 @@ impl LossWatch {
                 state.pods.put(pod.into(), false);
             }
         }
+    }
+
+    /// Takes note once more when this is dropped: however the add ends, and if nobody waits for it any more.
+    pub(super) fn note_when_done<'a>(&'a self, entries: &'a [PodEntry]) -> NoteWhenDone<'a> {
+        NoteWhenDone { watch: self, entries }
     }
 
     /// The pod has no entries any more.
@@ -92,6 +97,18 @@ impl LossWatch {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic leaves nothing half done there: each change is a single one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`LossWatch::note_when_done`].
+pub(super) struct NoteWhenDone<'a> {
+    watch: &'a LossWatch,
+    entries: &'a [PodEntry],
+}
+
+impl Drop for NoteWhenDone<'_> {
+    fn drop(&mut self) {
+        self.watch.note(self.entries);
     }
 }
 
@@ -202,6 +219,19 @@ mod tests {
         assert!(after(b"second").is_empty());
         // They are announced again, and may be lost again.
         assert_eq!(named(&after(b"third")), ["a", "c"]);
+    }
+
+    #[test]
+    fn a_pod_that_is_cleared_under_an_add_is_known_again_when_that_has_ended() {
+        let watch = LossWatch::default();
+        watch.found(b"first".to_vec());
+        let entries = entries(&["a"]);
+        watch.note(&entries);
+        let noted = watch.note_when_done(&entries);
+        watch.forget("a");
+        drop(noted);
+        watch.found(b"second".to_vec());
+        assert_eq!(named(&watch.take_lost()), ["a"]);
     }
 
     #[test]

@@ -326,12 +326,9 @@ impl Index for ServerIndex {
             return Err(IndexError::invalid_input(IndexError::NOTHING_TO_ADD));
         }
         self.watch_loss(entries).await?;
-        let added = self.add_and_map(engine_keys.unwrap_or_default(), request_keys, entries).await;
-        // One that has failed may have added some.
-        if let Some(loss) = &self.loss {
-            loss.note(entries);
-        }
-        added
+        // One that fails or is dropped may have added some.
+        let _noted = self.loss.as_ref().map(|loss| loss.note_when_done(entries));
+        self.add_and_map(engine_keys.unwrap_or_default(), request_keys, entries).await
     }
 
     async fn evict(
