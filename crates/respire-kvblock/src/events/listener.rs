@@ -65,7 +65,8 @@ pub struct ListenerConfig {
     /// memory is taken for it.
     pub message_bytes: usize,
     /// How many engines can be connected at once. One more is turned away until another has gone. Each takes three file
-    /// descriptors, four while it connects, and for a moment up to `message_bytes` of memory, which a peer need only announce.
+    /// descriptors, four while it connects, 64 KiB of memory for what is read at once, and for a moment up to `message_bytes`, which a
+    /// peer need only announce.
     pub connections: usize,
     /// Which of a pod's publishers connect here; see [`EventMessage::publisher`]. vLLM and SGLang add the data-parallel rank to the
     /// port: each rank has an address of its own, and its listener needs a number of its own in the same pool.

@@ -6,7 +6,8 @@
 //! has engines connect to it. An [`EventBatch`] reads a message for whoever wants just that.
 //!
 //! Whenever events are lost, in whatever way, the pool names the pod whose blocks it may be wrong about: see
-//! [`EventPool::next_resync`].
+//! [`EventPool::next_resync`]. What a server loses of an index is nothing that the pool sees: ask for it by
+//! [`Index::resyncs`](crate::Index::resyncs) as well.
 
 mod apply;
 mod batch;

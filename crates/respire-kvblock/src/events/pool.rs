@@ -298,6 +298,9 @@ impl EventPool {
     /// The next pod that has to announce its blocks again. A pod that is named several times before it is asked for is
     /// answered once, with the gravest reason. `None` when the pool was shut down and no pod is left.
     ///
+    /// These are the pods whose events the pool has not applied as they were. An index on a server has others to name, by
+    /// [`Index::resyncs`]. To both the answer is the same: [`clear`](Self::clear) the pod here, and have it announce what it holds.
+    ///
     /// # Cancel safety
     ///
     /// No pod is lost when this is dropped.
