@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant};
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 use respire::{Client, Command, Config};
 
@@ -84,6 +87,41 @@ async fn tcp_server() -> u16 {
     port
 }
 
+/// Gathers the warnings of this thread.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        self.0.lock().unwrap().push(String::new());
+        event.record(&mut self.clone());
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+impl tracing::field::Visit for Warnings {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        if let Some(warning) = self.0.lock().unwrap().last_mut() {
+            warning.push_str(&format!("{field}={value:?} "));
+        }
+    }
+}
+
 #[tokio::test]
 async fn tcp_is_fallen_back_to_where_rdma_is_only_preferred() {
     // Nothing on this machine leads to the loopback address over RDMA.
@@ -93,8 +131,16 @@ async fn tcp_is_fallen_back_to_where_rdma_is_only_preferred() {
     let required = RdmaConfig::new().connector();
 
     let port = tcp_server().await;
-    let client = Client::with_config(config(port).with_connector(preferred)).await.unwrap();
+    let warnings = Warnings::default();
+    let client = {
+        let _guard = tracing::subscriber::set_default(warnings.clone());
+        Client::with_config(config(port).with_connector(preferred)).await.unwrap()
+    };
     assert_eq!(client.query::<String>(Command::new("PING")).await.unwrap(), "OK");
+    let warnings = std::mem::take(&mut *warnings.0.lock().unwrap());
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    assert!(warning.contains("TCP is used") && warning.contains(&port.to_string()), "{warning}");
+    assert!(warning.contains("error="), "it says why: {warning}");
 
     let port = tcp_server().await;
     let error = Client::with_config(config(port).with_connector(required)).await.unwrap_err();
