@@ -396,7 +396,7 @@ async fn an_index_by_llm_ds_configuration_is_connected_over_rdma() {
 #[ignore = "needs an RDMA device: scripts/rdma-test"]
 async fn tcp_is_fallen_back_to_where_rdma_is_only_preferred() {
     let device = std::env::var("RESPIRE_LOCAL_RDMA").unwrap();
-    let server = server(&["--bind", "127.0.0.1", &device]);
+    let server = server(&["--bind", "127.0.0.1", &device, "--protected-mode", "no"]);
     let address = format!("{device}:{}", server.tcp_address().unwrap().port());
     let error = in_time(Client::connect(&format!("valkey+rdma://{address}"))).await.unwrap_err();
     assert!(words(&error).contains("nothing listens for RDMA"), "{}", words(&error));

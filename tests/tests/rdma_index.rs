@@ -24,8 +24,8 @@ async fn hashes(parameters: &str) -> (Shared, LocalServer) {
     (Arc::new(ServerIndex::new(client)), server)
 }
 
-async fn bitmaps(parameters: &str) -> (Shared, LocalServer) {
-    let (client, server) = client(parameters).await;
+async fn bitmaps() -> (Shared, LocalServer) {
+    let (client, server) = client("").await;
     (Arc::new(BitmapIndex::new(client, BitmapOptions::default())), server)
 }
 
@@ -38,9 +38,5 @@ mod in_hashes_through_little_memory {
 }
 
 mod in_bitmaps {
-    respire_tests::index_suite!(super::bitmaps(""));
-}
-
-mod in_bitmaps_through_little_memory {
-    respire_tests::index_suite!(super::bitmaps("?rx_size=4kb"));
+    respire_tests::index_suite!(super::bitmaps());
 }
