@@ -238,6 +238,13 @@ impl Walk {
         self.keys.is_empty()
     }
 
+    /// Makes room for so many positions more, each with an entry.
+    pub(crate) fn reserve(&mut self, positions: usize) {
+        self.keys.reserve(positions);
+        self.ends.reserve(positions);
+        self.ids.reserve(positions);
+    }
+
     /// Appends a position with the ids of its entries, each kept once. `false`, and nothing appended, when there are
     /// none: the walk is over.
     pub(crate) fn push(&mut self, key: BlockHash, ids: impl IntoIterator<Item = u32>) -> bool {

@@ -31,6 +31,10 @@ const KEY_BYTES: u64 = 48 + 78;
 /// that those of which nothing is left are found before the index has turned over; few, so that forgetting stays cheap.
 const ENGINES_SWEPT: usize = 4;
 
+/// How many keys are found before the first of them is used. A key is at three places in memory that have nothing to do
+/// with each other, and a processor waits for several at once if no use of one stands between them.
+const AHEAD: usize = 32;
+
 pub(super) struct State {
     /// No value is empty.
     pub(super) blocks: LruCache<BlockHash, Holders>,
@@ -72,9 +76,16 @@ impl State {
         };
         let is_selected = |id: &u32| selected.get(*id as usize).copied().unwrap_or(true);
         let mut walk = Walk::default();
-        for key in request_keys {
-            let Some(holders) = self.blocks.get(key) else { break };
-            if !walk.push(*key, holders.iter().copied().filter(is_selected)) {
+        'keys: for keys in request_keys.chunks(AHEAD) {
+            let held = keys.iter().take_while(|key| self.blocks.contains(key)).count();
+            walk.reserve(held);
+            for key in &keys[..held] {
+                let Some(holders) = self.blocks.get(key) else { break 'keys };
+                if !walk.push(*key, holders.iter().copied().filter(is_selected)) {
+                    break 'keys;
+                }
+            }
+            if held < keys.len() {
                 break;
             }
         }
@@ -88,81 +99,118 @@ impl State {
     pub(super) fn add(&mut self, request_keys: &[BlockHash], entries: &[PodEntry]) {
         // Held for the length of the call, so that a key which is pushed out meanwhile cannot free an id in use here.
         let ids: Vec<u32> = entries.iter().map(|entry| self.entries.hold(entry)).collect();
-        for &key in request_keys {
-            if self.blocks.len() >= self.size && !self.blocks.contains(&key) {
-                self.forget_block();
-            }
-            let (entries, pod_cache_size) = (&mut self.entries, self.pod_cache_size);
-            let before = self.blocks.peek(&key).map_or(0, holders_bytes);
-            let holders = self.blocks.get_or_insert_mut(key, Holders::new);
-            for &id in &ids {
-                match holders.iter().position(|&held| held == id) {
-                    Some(at) => drop(holders.remove(at)),
-                    None => entries.hold_again(id),
-                }
-                holders.push(id);
-                if holders.len() > pod_cache_size {
-                    entries.release(holders.remove(0));
-                }
-            }
-            self.keys_bytes = self.keys_bytes + holders_bytes(holders) - before;
-            self.keep_to_budget();
+        for keys in request_keys.chunks(AHEAD) {
+            self.fetch_blocks(keys);
+            keys.iter().for_each(|&key| self.add_to(key, &ids));
         }
         ids.into_iter().for_each(|id| self.entries.release(id));
     }
 
+    fn add_to(&mut self, request_key: BlockHash, ids: &[u32]) {
+        if let Some(holders) = self.blocks.get_mut(&request_key) {
+            let before = holders_bytes(holders);
+            join(holders, ids, &mut self.entries, self.pod_cache_size);
+            self.keys_bytes = self.keys_bytes + holders_bytes(holders) - before;
+        } else {
+            if self.blocks.len() >= self.size {
+                self.forget_block();
+            }
+            let mut holders = Holders::new();
+            join(&mut holders, ids, &mut self.entries, self.pod_cache_size);
+            self.keys_bytes += holders_bytes(&holders);
+            self.blocks.put(request_key, holders);
+        }
+        self.keep_to_budget();
+    }
+
     pub(super) fn map(&mut self, engine_keys: &[BlockHash], request_keys: &[BlockHash]) {
-        for mapping in mappings(engine_keys, request_keys.len()) {
-            if self.engines.len() >= self.size && !self.engines.contains(&mapping.engine_key) {
+        for mappings in mappings(engine_keys, request_keys.len()).chunks(AHEAD) {
+            fetch(&self.engines, mappings.iter().map(|mapping| mapping.engine_key));
+            for mapping in mappings {
+                let new = mapping.positions().map(|at| request_keys[at]).collect();
+                self.map_to(mapping.engine_key, new);
+                self.keep_to_budget();
+            }
+        }
+    }
+
+    fn map_to(&mut self, engine_key: BlockHash, new: Mapped) {
+        let Some(mapped) = self.engines.get_mut(&engine_key) else {
+            if self.engines.len() >= self.size {
                 self.forget_engine();
             }
-            let new: Mapped = mapping.positions().map(|at| request_keys[at]).collect();
+            self.keys_bytes += mapped_bytes(&new);
+            self.engines.put(engine_key, new);
+            return;
+        };
+        let before = mapped_bytes(mapped);
+        let fallen = {
             let is_new = membership(&new);
-            let blocks = &self.blocks;
-            let before = self.engines.peek(&mapping.engine_key).map_or(0, mapped_bytes);
-            let mapped = self.engines.get_or_insert_mut(mapping.engine_key, Mapped::new);
             // Earlier mappings are kept while there is something at their end, so that an eviction reaches it.
-            mapped.retain(|key| blocks.contains(key) && !is_new(key));
+            mapped.retain(|key| !is_new(key) && self.blocks.contains(key));
             let room = MAPPED_MAX.saturating_sub(new.len());
-            let fallen: Mapped = mapped.drain(..mapped.len().saturating_sub(room)).collect();
-            mapped.extend_from_slice(&new);
-            self.keys_bytes = self.keys_bytes + mapped_bytes(mapped) - before;
-            for key in fallen {
-                if let Some(holders) = self.blocks.pop(&key) {
-                    self.let_go(holders);
-                }
+            mapped.drain(..mapped.len().saturating_sub(room)).collect::<Mapped>()
+        };
+        mapped.extend_from_slice(&new);
+        self.keys_bytes = self.keys_bytes + mapped_bytes(mapped) - before;
+        for key in fallen {
+            if let Some(holders) = self.blocks.pop(&key) {
+                self.let_go(holders);
             }
-            self.keep_to_budget();
         }
     }
 
     pub(super) fn evict(&mut self, keys: &[BlockHash], key_type: KeyType, entries: &[PodEntry]) {
         let ids = self.entries.find(entries);
-        match key_type {
-            KeyType::Request => self.remove(keys, &ids),
-            KeyType::Engine => keys.iter().for_each(|&key| self.remove_mapped(key, &ids)),
+        for keys in keys.chunks(AHEAD) {
+            match key_type {
+                KeyType::Request => {
+                    self.fetch_blocks(keys);
+                    self.remove(keys, &ids);
+                }
+                KeyType::Engine => {
+                    self.fetch_mapped(keys);
+                    keys.iter().for_each(|&key| self.remove_mapped(key, &ids));
+                }
+            }
         }
     }
 
-    fn remove(&mut self, request_keys: &[BlockHash], ids: &[u32]) {
+    /// Whether anything is left at any of the keys.
+    fn remove(&mut self, request_keys: &[BlockHash], ids: &[u32]) -> bool {
+        let mut is_any_held = false;
         for key in request_keys {
             let Some(holders) = self.blocks.peek_mut(key) else { continue };
             release_if(holders, &mut self.entries, |id| ids.contains(&id));
             if holders.is_empty() {
                 self.keys_bytes -= holders_bytes(holders);
                 self.blocks.pop(key);
+            } else {
+                is_any_held = true;
             }
         }
+        is_any_held
     }
 
     fn remove_mapped(&mut self, engine_key: BlockHash, ids: &[u32]) {
         let Some(mapped) = self.engines.peek(&engine_key).cloned() else { return };
-        self.remove(&mapped, ids);
-        if !self.is_any_held(&mapped)
+        if !self.remove(&mapped, ids)
             && let Some(mapped) = self.engines.pop(&engine_key)
         {
             self.keys_bytes -= mapped_bytes(&mapped);
         }
+    }
+
+    /// Takes what is known of these keys to the processor's cache.
+    fn fetch_blocks(&self, request_keys: &[BlockHash]) {
+        fetch(&self.blocks, request_keys.iter().copied());
+    }
+
+    /// Does so with engine keys and what they map to.
+    fn fetch_mapped(&self, engine_keys: &[BlockHash]) {
+        let mapped = engine_keys.iter().filter_map(|key| self.engines.peek(key)?.last().copied());
+        let mapped: SmallVec<[BlockHash; AHEAD]> = mapped.collect();
+        self.fetch_blocks(&mapped);
     }
 
     pub(super) fn clear(&mut self, pod_identifier: &str) {
@@ -221,6 +269,27 @@ impl State {
             } else {
                 self.forget_engine();
             }
+        }
+    }
+}
+
+/// Finds keys only to have them in the processor's cache when they are used.
+fn fetch<V>(keys: &LruCache<BlockHash, V>, wanted: impl Iterator<Item = BlockHash>) {
+    let found = wanted.filter(|key| keys.contains(key)).count();
+    // The count is of no use, but a compiler could leave out what nobody counts.
+    std::hint::black_box(found);
+}
+
+/// Adds entries to a request key, the last one at the end, and drops the oldest of those that are too many.
+fn join(holders: &mut Holders, ids: &[u32], entries: &mut EntryTable, pod_cache_size: usize) {
+    for &id in ids {
+        match holders.iter().position(|&held| held == id) {
+            Some(at) => drop(holders.remove(at)),
+            None => entries.hold_again(id),
+        }
+        holders.push(id);
+        if holders.len() > pod_cache_size {
+            entries.release(holders.remove(0));
         }
     }
 }

@@ -284,6 +284,11 @@ enum Operation {
 }
 
 fn any_operation() -> impl Strategy<Value = Operation> {
+    operation_on(8, 5)
+}
+
+/// On keys below `keys`, and fewer than `a_call` of them at a time.
+fn operation_on(keys: u64, a_call: usize) -> impl Strategy<Value = Operation> {
     let pod = || prop_oneof![Just("a"), Just("b"), Just("c"), Just("d")].prop_map(str::to_owned);
     let entry = || {
         (pod(), prop_oneof![Just("gpu"), Just("cpu")], any::<bool>(), prop::option::of(0..2_i64))
@@ -294,8 +299,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
                 group,
             })
     };
-    let key = || (0..8_u64).prop_map(BlockHash);
-    let keys = |least: usize| prop::collection::vec(key(), least..5);
+    let key = move || (0..keys).prop_map(BlockHash);
+    let keys = move |least: usize| prop::collection::vec(key(), least..a_call);
     let entries = || prop::collection::vec(entry(), 1..4);
     prop_oneof![
         3 => (keys(0), prop::collection::vec(pod(), 0..3))
@@ -343,6 +348,23 @@ async fn step(index: &InMemoryIndex, model: &mut Model, operation: Operation) {
     }
 }
 
+/// Does the operations to an index and to the model, and compares the whole of both after each.
+fn compare(size: usize, pod_cache_size: usize, operations: Vec<Operation>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let index = index(size, pod_cache_size);
+        let mut model = Model { size, pod_cache_size, ..Model::default() };
+        for operation in operations {
+            step(&index, &mut model, operation).await;
+            let (blocks, engines) = contents(&index.state());
+            assert_eq!(blocks, model.blocks);
+            assert_eq!(engines, model.engines);
+            let distinct: HashSet<_> = model.blocks.iter().flat_map(|(_, held)| held).collect();
+            assert_eq!(index.state().entries.len(), distinct.len());
+        }
+    });
+}
+
 /// The whole of the index, the least recent first, without using any of it.
 fn contents(state: &State) -> (List<PodEntry>, List<BlockHash>) {
     let table = state.entries.snapshot();
@@ -364,19 +386,20 @@ proptest! {
         size in 1..6_usize, pod_cache_size in 1..4_usize,
         operations in prop::collection::vec(any_operation(), 1..80),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let index = index(size, pod_cache_size);
-            let mut model = Model { size, pod_cache_size, ..Model::default() };
-            for operation in operations {
-                step(&index, &mut model, operation).await;
-                let (blocks, engines) = contents(&index.state());
-                assert_eq!(blocks, model.blocks);
-                assert_eq!(engines, model.engines);
-                let distinct: HashSet<_> = model.blocks.iter().flat_map(|(_, held)| held).collect();
-                assert_eq!(index.state().entries.len(), distinct.len());
-            }
-        });
+        compare(size, pod_cache_size, operations);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A call's keys are looked for some at a time.
+    #[test]
+    fn operations_on_many_keys_at_once_do_what_they_do_to_plain_lists(
+        size in 20..130_usize, pod_cache_size in 1..4_usize,
+        operations in prop::collection::vec(operation_on(120, 100), 1..20),
+    ) {
+        compare(size, pod_cache_size, operations);
     }
 }
 
