@@ -289,7 +289,7 @@ pub(crate) struct Pods<'a> {
     lookup: &'a Lookup,
     /// For each id of the lookup's table its pod's number.
     number_of: Vec<Option<u32>>,
-    by_name: HashMap<&'a str, u32>,
+    by_name: hashbrown::HashMap<&'a str, u32>,
     names: Vec<&'a str>,
 }
 
@@ -298,7 +298,7 @@ impl<'a> Pods<'a> {
         Self {
             lookup,
             number_of: vec![None; lookup.table.len()],
-            by_name: HashMap::new(),
+            by_name: hashbrown::HashMap::new(),
             names: Vec::new(),
         }
     }

@@ -1,6 +1,8 @@
 //! Numbers for entries, so that a block holds four bytes an entry and a lookup copies no strings.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use crate::PodEntry;
 
