@@ -318,6 +318,33 @@ async fn what_a_newer_server_says_besides_of_what_took_long_is_passed_over() {
 }
 
 #[tokio::test]
+async fn an_instant_that_there_is_not_is_an_error() {
+    const LAST: &str = "18446744073709551615";
+    let peer = ScriptedPeer::start(|mut connection, _| async move {
+        connection.shake_hands().await;
+        let event = format!("*1\r\n*4\r\n$4\r\nfork\r\n$20\r\n{LAST}\r\n:1\r\n:3\r\n");
+        let sample = format!("*1\r\n*2\r\n$20\r\n{LAST}\r\n:1\r\n");
+        let time = format!("*2\r\n$20\r\n{LAST}\r\n$20\r\n{LAST}\r\n");
+        for reply in [event, sample, time, format!("$20\r\n{LAST}\r\n")] {
+            connection.command().await;
+            connection.send(&reply).await;
+        }
+        connection.swallow().await;
+    })
+    .await;
+    let client = Client::connect(&peer.url()).await.unwrap();
+    let errors = [
+        (client.latency_latest().await.unwrap_err(), "an instant"),
+        (client.latency_history("fork").await.unwrap_err(), "an instant"),
+        (client.time().await.unwrap_err(), "an instant"),
+        (client.lastsave().await.unwrap_err(), "a time"), // read with a fraction, which ends earlier
+    ];
+    for (error, expected) in errors {
+        assert!(format!("{error:#}").contains(expected), "{error:#}");
+    }
+}
+
+#[tokio::test]
 async fn what_took_long_is_remembered() {
     everywhere(async |client, _| {
         let settings = [("slowlog-log-slower-than", "0"), ("latency-monitor-threshold", "1")];

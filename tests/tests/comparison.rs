@@ -23,7 +23,7 @@ fn runs(source: &str, test: &str) -> bool {
             starts.iter().flat_map(|start| attributes.iter().map(move |it| (it, start)));
         named.any(|(attribute, start)| attribute.starts_with(start))
     };
-    has(&["#[test]", "#[tokio::test"]) && !has(&["#[ignore"])
+    has(&["#[test]", "#[tokio::test"]) && !has(&["#[ignore", "#[cfg("])
 }
 
 #[test]
@@ -37,6 +37,7 @@ fn a_test_runs_unless_it_is_ignored_or_commented_out() {
         ("#[test]\n\nfn other() {}\n", false),
         ("#[test]\n#[ignore]", false),
         ("#[ignore = \"slow\"]\n#[test]", false),
+        ("#[cfg(windows)]\n#[test]", false),
     ] {
         assert_eq!(runs(&format!("{above}\n{test}\n}}"), "it"), is_run, "{above}");
         assert_eq!(runs(&format!("{above}\nasync {test}\n}}"), "it"), is_run, "{above}");

@@ -36,8 +36,8 @@ use crate::{
 /// again after some milliseconds to a second, as the card has it.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(2);
 
-/// How many bytes are copied and posted before the lock is given up for the other direction: some microseconds' worth. A window of
-/// the largest size, 16 MiB, takes 128 such messages of the server's 1024 receives.
+/// How many bytes are copied and posted before the lock is given up for the other direction: a round number, which was not measured.
+/// A window of the largest size, 16 MiB, takes 128 such messages of the server's 1024 receives.
 const COPIED_BYTES_MAX: usize = 128 << 10;
 
 /// A connection, as its halves share it.

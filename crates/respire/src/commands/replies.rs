@@ -1,6 +1,6 @@
 //! Reading replies that are of no plain type.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use respire_codec::{Kind, Value, ValueError, ValueRef};
 
@@ -20,6 +20,12 @@ pub(super) fn or_empty<T: FromReply + Default>(value: ValueRef<'_>) -> Result<T,
 pub(super) fn seconds(value: ValueRef<'_>) -> Result<Duration, ValueError> {
     let seconds: f64 = value.parse()?;
     Duration::try_from_secs_f64(seconds).map_err(|_| ValueError::other_form("a time", value.kind()))
+}
+
+/// The instant that is so long after the start of 1970. A server may say more than there are.
+pub(super) fn instant(since: Duration, value: ValueRef<'_>) -> Result<SystemTime, ValueError> {
+    let instant = UNIX_EPOCH.checked_add(since);
+    instant.ok_or_else(|| ValueError::other_form("an instant", value.kind()))
 }
 
 /// The value behind a key in a reply that is a map, or an array of keys and values in turn.

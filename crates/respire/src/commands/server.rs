@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use respire_codec::{FromValue, ValueError, ValueRef};
@@ -156,7 +156,7 @@ pub trait ServerCommands: Executor {
     /// `LASTSAVE`: when a snapshot was last written, to the second.
     fn lastsave(self) -> Self::Answer<SystemTime> {
         self.run(TypedCommand::new(Command::new("LASTSAVE"), |reply| {
-            Ok(UNIX_EPOCH + seconds(reply)?)
+            replies::instant(seconds(reply)?, reply)
         }))
     }
 
@@ -170,9 +170,11 @@ pub trait ServerCommands: Executor {
         let command = Command::new("LATENCY").arg("HISTORY").arg(event);
         self.run(TypedCommand::new(command, |reply| {
             let samples: Vec<(u64, u64)> = reply.parse()?;
-            let sample =
-                |(at, took)| (UNIX_EPOCH + Duration::from_secs(at), Duration::from_millis(took));
-            Ok(samples.into_iter().map(sample).collect())
+            let sample = |(at, took)| {
+                let at = replies::instant(Duration::from_secs(at), reply)?;
+                Ok((at, Duration::from_millis(took)))
+            };
+            samples.into_iter().map(sample).collect()
         }))
     }
 
@@ -236,7 +238,8 @@ pub trait ServerCommands: Executor {
     fn time(self) -> Self::Answer<SystemTime> {
         self.run(TypedCommand::new(Command::new("TIME"), |reply| {
             let (seconds, micros): (u64, u64) = reply.parse()?;
-            Ok(UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_micros(micros))
+            let since = Duration::from_secs(seconds).checked_add(Duration::from_micros(micros));
+            replies::instant(since.unwrap_or(Duration::MAX), reply)
         }))
     }
 
@@ -450,7 +453,7 @@ impl<'a> FromValue<'a> for LatencyEvent {
         let mut next = || replies::next(&mut items, EXPECTED);
         Ok(Self {
             name: next()?.parse()?,
-            at: UNIX_EPOCH + Duration::from_secs(next()?.parse()?),
+            at: replies::instant(Duration::from_secs(next()?.parse()?), value)?,
             latest: Duration::from_millis(next()?.parse()?),
             longest: Duration::from_millis(next()?.parse()?),
         })
@@ -478,7 +481,8 @@ pub struct SlowlogEntry {
 impl<'a> FromValue<'a> for SlowlogEntry {
     fn from_value(value: ValueRef<'a>) -> Result<Self, ValueError> {
         let (id, at, took, words, client_address, client_name) = value.parse()?;
-        let (at, took) = (UNIX_EPOCH + Duration::from_secs(at), Duration::from_micros(took));
+        let at = replies::instant(Duration::from_secs(at), value)?;
+        let took = Duration::from_micros(took);
         Ok(Self { id, at, took, words, client_address, client_name })
     }
 }

@@ -1,10 +1,13 @@
 //! Everything that there is to know about a stream, as `XINFO STREAM … FULL` tells it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use respire_codec::{FromValue, ValueError, ValueRef};
 
-use super::{FromReply, StreamEntry, StreamId, replies::Fields};
+use super::{
+    FromReply, StreamEntry, StreamId,
+    replies::{self, Fields},
+};
 
 /// A stream, with entries and groups; see [`StreamCommands::xinfo_stream_full`](super::StreamCommands::xinfo_stream_full).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +128,5 @@ impl<'a> FromValue<'a> for ConsumerDetails {
 
 /// An instant, by the milliseconds since 1970.
 fn instant(milliseconds: u64, value: ValueRef<'_>) -> Result<SystemTime, ValueError> {
-    let instant = UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds));
-    instant.ok_or_else(|| ValueError::other_form("an instant", value.kind()))
+    replies::instant(Duration::from_millis(milliseconds), value)
 }

@@ -152,6 +152,13 @@ fn replies_to_what_was_not_sent_are_an_error() {
 }
 
 #[test]
+fn the_first_reply_to_a_pipeline_that_was_not_sent_is_an_error() {
+    let mut h = Harness::open();
+    h.submit(2, None);
+    h.receive(b":1\r\n").unwrap_err();
+}
+
+#[test]
 fn replies_go_to_requests_in_order() {
     let mut h = Harness::open();
     let (a, b, c) = (h.submit(1, None), h.submit(2, None), h.submit(1, None));
