@@ -1,7 +1,8 @@
 //! Real servers, and how long anything may take.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use respire::{Client, Config, Protocol};
 use respire_cli::local_server::{Flavour, LocalServer};
 
@@ -109,6 +110,66 @@ pub fn half_the_ways(flavour: Flavour, server: &TlsServer) -> Vec<(String, Confi
     let ways = ways(server).into_iter().enumerate();
     // The protocols alternate within a transport, and from one transport to the next.
     ways.filter(|(at, _)| (at + at / 2 + offset) % 2 == 0).map(|(_, way)| way).collect()
+}
+
+/// Which of the ways to a server a test is run over.
+#[derive(Clone, Copy, Debug)]
+pub enum Ways {
+    /// All of the [`ways`].
+    All,
+    /// [`half_the_ways`].
+    Half,
+    /// Each transport to each server in RESP3, for what the other protocol does not have.
+    Resp3,
+}
+
+impl Ways {
+    /// These ways to a server, by name.
+    ///
+    /// # Panics
+    ///
+    /// When the server has no URL of ours.
+    pub fn to(self, flavour: Flavour, server: &TlsServer) -> Vec<(String, Config)> {
+        match self {
+            Self::All => ways(server),
+            Self::Half => half_the_ways(flavour, server),
+            Self::Resp3 => {
+                let ways = ways(server).into_iter();
+                ways.filter(|(_, config)| config.protocol() == Protocol::Resp3).collect()
+            }
+        }
+    }
+}
+
+/// Runs a test in each of these ways to each of the [`flavours`], with a server of its own for each, with these arguments: all
+/// of them at the same time, for tests that mostly wait or that count what a server has. Nothing ends by a deadline that the test
+/// has not set, however long a busy machine takes.
+///
+/// # Panics
+///
+/// When a server cannot be started, and when the test does, with the name of the way said on the standard output.
+pub async fn each_way<F: AsyncFn(TlsServer, Config, &str)>(which: Ways, args: &[&str], test: F) {
+    let test = &test;
+    // Each is polled when it was woken, as it would be by itself, and not whenever one of the others is: some tests count polls.
+    let mut runs = FuturesUnordered::new();
+    for flavour in flavours() {
+        let first = TlsServer::start(flavour, args);
+        let count = which.to(flavour, &first).len();
+        let more = std::iter::repeat_with(|| TlsServer::start(flavour, args));
+        for (at, server) in std::iter::once(first).chain(more).take(count).enumerate() {
+            let (way, config) = which.to(flavour, &server).swap_remove(at);
+            let config = config.with_connect_timeout(HUNG).with_command_timeout(Some(HUNG));
+            runs.push(async move {
+                let name = format!("{flavour:?} {way}");
+                let run = AssertUnwindSafe(test(server, config, &name)).catch_unwind().await;
+                if let Err(panic) = run {
+                    println!("it was {name}");
+                    std::panic::resume_unwind(panic);
+                }
+            });
+        }
+    }
+    while runs.next().await.is_some() {}
 }
 
 /// Runs a test against an empty server of each of the [`flavours`], in each of the [`ways`].

@@ -15,7 +15,7 @@ use respire::{
 };
 use respire_cli::local_server::Flavour;
 use respire_tests::peer::{PeerConnection, ScriptedPeer};
-use respire_tests::servers::{flavours, half_the_ways, in_time, server};
+use respire_tests::servers::{Ways, each_way, in_time, server};
 use respire_tests::tls::TlsServer;
 
 /// Without the bound on staleness getting in the way of what a test is about.
@@ -23,22 +23,16 @@ fn patient() -> CacheConfig {
     CacheConfig::new().with_staleness_max(Duration::from_secs(20))
 }
 
-/// Runs a test over each transport, to one of the servers: with a client, and another of which there is a cache with these
-/// settings.
-async fn on_each<F: AsyncFn(Client, CachedClient, &str)>(config: CacheConfig, test: F) {
-    for flavour in flavours() {
-        let server = TlsServer::start(flavour, &[]);
-        // Nothing is announced in the other protocol.
-        let ways = half_the_ways(flavour, &server).into_iter();
-        for (way, ours) in ways.filter(|(_, config)| config.protocol() == Protocol::Resp3) {
-            let client =
-                in_time(Client::with_config(ours.clone())).await.expect("the server is up");
-            client.execute(Command::new("FLUSHALL")).await.expect("it is a private server");
-            let other = in_time(Client::with_config(ours)).await.expect("the server is up");
-            let cached = in_time(other.cached(config.clone())).await.expect("it announces changes");
-            test(client, cached, &format!("{flavour:?} {way}")).await;
-        }
-    }
+/// Runs a test over each transport to each server: with a client, and another of which there is a cache with these settings.
+async fn on_each<F: AsyncFn(Client, CachedClient, &str)>(cache: CacheConfig, test: F) {
+    // Nothing is announced in the other protocol.
+    each_way(Ways::Resp3, &[], async |_server: TlsServer, config: Config, name: &str| {
+        let client = in_time(Client::with_config(config.clone())).await.expect("the server is up");
+        let other = in_time(Client::with_config(config)).await.expect("the server is up");
+        let cached = in_time(other.cached(cache.clone())).await.expect("it announces changes");
+        test(client, cached, name).await;
+    })
+    .await;
 }
 
 async fn set(client: &Client, key: &str, value: impl AsRef<str>) {

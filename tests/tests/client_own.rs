@@ -10,10 +10,9 @@ use std::{
 };
 
 use respire::{Client, Command, Config, Error, Pipeline, SendState, WhenFull};
-use respire_cli::local_server::LocalServer;
 use respire_tests::peer::ScriptedPeer;
 use respire_tests::{
-    servers::{HUNG, config, flavours, half_the_ways, in_time, is_over_rdma},
+    servers::{Ways, each_way, in_time, is_over_rdma},
     tls::TlsServer,
 };
 
@@ -21,17 +20,12 @@ fn command(words: &[&str]) -> Command {
     Command::new(words[0]).args(&words[1..])
 }
 
-/// Runs a test against each server, over each transport, in one protocol or the other.
+/// Runs a test in each way to each server, with one of its own.
 async fn everywhere<F: AsyncFn(Client, &str)>(test: F) {
-    for flavour in flavours() {
-        let server = TlsServer::start(flavour, &[]);
-        for (way, config) in half_the_ways(flavour, &server) {
-            let config = config.with_command_timeout(Some(HUNG));
-            let client = in_time(Client::with_config(config)).await.expect("the server is up");
-            client.execute(Command::new("FLUSHALL")).await.expect("it is a private server");
-            test(client, &format!("{flavour:?} {way}")).await;
-        }
-    }
+    each_way(Ways::All, &[], async |_server: TlsServer, config: Config, name: &str| {
+        test(in_time(Client::with_config(config)).await.expect("the server is up"), name).await;
+    })
+    .await;
 }
 
 /// The lines of `CLIENT LIST`, until there are as many as expected.
@@ -172,9 +166,8 @@ async fn a_blocking_request_that_is_dropped_takes_nothing_once_the_server_knows(
 
 #[tokio::test]
 async fn more_than_may_be_wait_for_a_connection_within_their_deadlines() {
-    for flavour in flavours() {
-        let server = LocalServer::start(flavour).unwrap();
-        let config = config(&server.url()).with_dedicated_max(2).with_command_timeout(Some(HUNG));
+    each_way(Ways::All, &[], async |_server: TlsServer, config: Config, _: &str| {
+        let config = config.with_dedicated_max(2);
         let client = in_time(Client::with_config(config)).await.unwrap();
         let pop = |key: &'static str| {
             let client = client.clone();
@@ -198,7 +191,8 @@ async fn more_than_may_be_wait_for_a_connection_within_their_deadlines() {
         client.execute(command(&["RPUSH", "b", "2"])).await.unwrap();
         assert_eq!(in_time(second).await.unwrap().unwrap().1, 2);
         connections(&client, 3).await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -297,9 +291,8 @@ async fn polled<F: Future>(future: F, polls: usize) {
 
 #[tokio::test]
 async fn futures_that_are_dropped_after_any_poll_leak_no_connection() {
-    for flavour in flavours() {
-        let server = LocalServer::start(flavour).unwrap();
-        let config = config(&server.url()).with_dedicated_max(2).with_command_timeout(Some(HUNG));
+    each_way(Ways::All, &[], async |_server: TlsServer, config: Config, name: &str| {
+        let config = config.with_dedicated_max(2);
         let client = in_time(Client::with_config(config)).await.unwrap();
         for polls in 0..12 {
             polled(client.execute(command(&["BLPOP", "none", "0"])), polls).await;
@@ -323,12 +316,13 @@ async fn futures_that_are_dropped_after_any_poll_leak_no_connection() {
                 let nonce = format!("after {polls}");
                 let echoed: String =
                     in_time(own.query(Command::new("ECHO").arg(&nonce))).await.unwrap();
-                assert_eq!(echoed, nonce, "{flavour:?}");
+                assert_eq!(echoed, nonce, "{name}");
             }
         }
         connections(&client, 3).await;
         blocked(&client, 0).await;
-    }
+    })
+    .await;
 }
 
 async fn sell(client: &Client, sold: &AtomicUsize) -> Result<bool, Error> {
@@ -511,9 +505,8 @@ async fn closing_waits_for_connections_that_are_leased() {
 
 #[tokio::test]
 async fn an_idle_connection_that_was_lost_is_replaced_unnoticed() {
-    for flavour in flavours() {
-        let mut server = LocalServer::start(flavour).unwrap();
-        let client = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+    each_way(Ways::All, &[], async |mut server: TlsServer, config: Config, _: &str| {
+        let client = in_time(Client::with_config(config)).await.unwrap();
         for _ in 0..3 {
             let reply = in_time(client.execute(command(&["BLPOP", "k", "0.01"]))).await.unwrap();
             assert!(reply.value().is_null());
@@ -522,7 +515,8 @@ async fn an_idle_connection_that_was_lost_is_replaced_unnoticed() {
             tokio::time::sleep(Duration::from_millis(50)).await;
             let _ = in_time(client.execute(command(&["PING"]))).await;
         }
-    }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use respire::{
 };
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_tests::peer::ScriptedPeer;
-use respire_tests::servers::{HUNG, config, flavours, half_the_ways, in_time, server};
+use respire_tests::servers::{HUNG, Ways, config, each_way, flavours, in_time, server};
 use respire_tests::tls::TlsServer;
 
 async fn client(server: &LocalServer, protocol: Protocol) -> Client {
@@ -24,18 +24,13 @@ async fn client(server: &LocalServer, protocol: Protocol) -> Client {
         .expect("the server is up")
 }
 
-/// Runs a test against each server, over each transport, in one protocol or the other.
+/// Runs a test in each way to each server, each a new one, which knows no channels.
 async fn everywhere<F: AsyncFn(Client, &LocalServer, &str)>(test: F) {
-    for flavour in flavours() {
-        let count = half_the_ways(flavour, &TlsServer::start(flavour, &[])).len();
-        for at in 0..count {
-            // Each a new one, which knows no channels.
-            let server = TlsServer::start(flavour, &[]);
-            let (way, config) = half_the_ways(flavour, &server).swap_remove(at);
-            let client = in_time(Client::with_config(config)).await.expect("the server is up");
-            test(client, &server, &format!("{flavour:?} {way}")).await;
-        }
-    }
+    each_way(Ways::All, &[], async |server: TlsServer, config: Config, name: &str| {
+        let client = in_time(Client::with_config(config)).await.expect("the server is up");
+        test(client, &server, name).await;
+    })
+    .await;
 }
 
 async fn publish(client: &Client, channel: &str, payload: impl AsRef<[u8]>) -> i64 {
@@ -268,9 +263,8 @@ async fn a_connection_that_is_killed_under_load_is_back_and_the_gap_is_told() {
 
 #[tokio::test]
 async fn a_server_that_is_gone_for_a_while_is_waited_for_by_those_who_have_subscribed() {
-    for flavour in flavours() {
-        let mut server = server(flavour, &[]);
-        let client = client(&server, Protocol::Resp3).await;
+    each_way(Ways::All, &[], async |mut server: TlsServer, config: Config, _: &str| {
+        let client = in_time(Client::with_config(config)).await.expect("the server is up");
         let mut subscription = in_time(client.subscribe(["a"])).await.unwrap();
         server.kill();
         assert!(matches!(in_time(subscription.next()).await, Some(Event::Interrupted)));
@@ -295,7 +289,8 @@ async fn a_server_that_is_gone_for_a_while_is_waited_for_by_those_who_have_subsc
         assert_eq!(text(message(&mut waited).await.payload()), "here");
         publish(&client, "a", "again").await;
         assert_eq!(text(message(&mut subscription).await.payload()), "again");
-    }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -6,18 +6,11 @@ use respire::{
     Client, Command, Config,
     pubsub::{PushEvent, Pushes},
 };
-use respire_cli::local_server::{Flavour, LocalServer};
 use respire_tests::{
     peer::ScriptedPeer,
-    servers::{config, flavours, in_time},
+    servers::{Ways, each_way, in_time},
+    tls::TlsServer,
 };
-
-fn server(flavour: Flavour) -> LocalServer {
-    LocalServer::builder(flavour)
-        .args(["--enable-debug-command", "local"])
-        .start()
-        .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()))
-}
 
 fn debug_push() -> Command {
     Command::new("DEBUG").arg("PROTOCOL").arg("push")
@@ -35,9 +28,9 @@ async fn number(pushes: &mut Pushes) -> i64 {
 
 #[tokio::test]
 async fn a_push_reaches_every_listener_and_no_request() {
-    for flavour in flavours() {
-        let server = server(flavour);
-        let client = Client::with_config(config(&server.url())).await.unwrap();
+    let args = ["--enable-debug-command", "local"];
+    each_way(Ways::Resp3, &args, async |_server: TlsServer, config: Config, name: &str| {
+        let client = Client::with_config(config).await.unwrap();
         client.execute(debug_push()).await.unwrap();
         // Which of the two a server sends first is its own affair.
         in_time(async {
@@ -46,22 +39,23 @@ async fn a_push_reaches_every_listener_and_no_request() {
             }
         })
         .await;
-        assert_eq!(client.pushes_unheard(), 1, "{flavour:?}");
+        assert_eq!(client.pushes_unheard(), 1, "{name}");
         let (mut first, mut second) = (client.pushes(), client.pushes());
         let reply = client.execute(debug_push()).await.unwrap();
-        assert!(reply.parse::<&str>().unwrap().starts_with("Some real reply"), "{flavour:?}");
+        assert!(reply.parse::<&str>().unwrap().starts_with("Some real reply"), "{name}");
         for pushes in [&mut first, &mut second] {
             let Some(PushEvent::Push(push)) = in_time(pushes.next()).await else {
-                panic!("{flavour:?}: no push")
+                panic!("{name}: no push")
             };
-            assert_eq!(push.kind(), b"server-cpu-usage", "{flavour:?}");
+            assert_eq!(push.kind(), b"server-cpu-usage", "{name}");
             assert_eq!(push.parse::<(&str, i64)>().unwrap(), ("server-cpu-usage", 42));
         }
         drop(first);
         client.close().await;
-        assert_eq!(in_time(second.next()).await, None, "{flavour:?}");
-        assert_eq!(client.pushes_unheard(), 1, "{flavour:?}");
-    }
+        assert_eq!(in_time(second.next()).await, None, "{name}");
+        assert_eq!(client.pushes_unheard(), 1, "{name}");
+    })
+    .await;
 }
 
 #[tokio::test]
