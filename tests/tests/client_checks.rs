@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use respire::{Client, Command, Config};
-use respire_cli::local_server::LocalServer;
 use respire_tests::peer::ScriptedPeer;
-use respire_tests::servers::{HUNG, flavours, in_time};
+use respire_tests::servers::{HUNG, Ways, each_way, in_time};
+use respire_tests::tls::TlsServer;
 
 fn config(url: &str, command_timeout: Duration) -> Config {
     url.parse::<Config>()
@@ -77,42 +77,36 @@ async fn an_idle_connection_that_is_dead_is_noticed_before_a_request_finds_it() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checks_disturb_no_request() {
-    for flavour in flavours() {
-        let server = LocalServer::start(flavour)
-            .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()));
-        for protocol in [respire::Protocol::Resp2, respire::Protocol::Resp3] {
-            let config = config(&server.url(), HUNG)
-                .with_protocol(protocol)
-                .with_health_check(Some(Duration::from_millis(2)));
-            let client = in_time(Client::with_config(config)).await.unwrap();
-            let id: i64 = in_time(client.query(Command::new("CLIENT").arg("ID"))).await.unwrap();
-            let mut tasks = tokio::task::JoinSet::new();
-            for task in 0..20_u32 {
-                let client = client.clone();
-                tasks.spawn(async move {
-                    for round in 0..100_u32 {
-                        let nonce = format!("{task}.{round}");
-                        if round % 10 == 3 {
-                            let hasty =
-                                client.with_command_timeout(Some(Duration::from_micros(50)));
-                            let _ = hasty.execute(echo(&nonce)).await;
-                        }
-                        if round % 25 == 7 {
-                            tokio::time::sleep(Duration::from_millis(5)).await;
-                        }
-                        let echoed: String = in_time(client.query(echo(&nonce))).await.unwrap();
-                        assert_eq!(echoed, nonce);
+    each_way(Ways::All, &[], async |_server: TlsServer, config: Config, name: &str| {
+        let config = config.with_health_check(Some(Duration::from_millis(2)));
+        let client = in_time(Client::with_config(config)).await.unwrap();
+        let id: i64 = in_time(client.query(Command::new("CLIENT").arg("ID"))).await.unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        for task in 0..20_u32 {
+            let client = client.clone();
+            tasks.spawn(async move {
+                for round in 0..100_u32 {
+                    let nonce = format!("{task}.{round}");
+                    if round % 10 == 3 {
+                        let hasty = client.with_command_timeout(Some(Duration::from_micros(50)));
+                        let _ = hasty.execute(echo(&nonce)).await;
                     }
-                });
-            }
-            while let Some(task) = tasks.join_next().await {
-                task.unwrap();
-            }
-            let same: i64 = in_time(client.query(Command::new("CLIENT").arg("ID"))).await.unwrap();
-            assert_eq!(id, same, "{flavour:?} {protocol:?}");
-            let pings: String =
-                in_time(client.query(Command::new("INFO").arg("commandstats"))).await.unwrap();
-            assert!(pings.contains("cmdstat_ping:"), "{pings}");
+                    if round % 25 == 7 {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    let echoed: String = in_time(client.query(echo(&nonce))).await.unwrap();
+                    assert_eq!(echoed, nonce);
+                }
+            });
         }
-    }
+        while let Some(task) = tasks.join_next().await {
+            task.unwrap();
+        }
+        let same: i64 = in_time(client.query(Command::new("CLIENT").arg("ID"))).await.unwrap();
+        assert_eq!(id, same, "{name}");
+        let pings: String =
+            in_time(client.query(Command::new("INFO").arg("commandstats"))).await.unwrap();
+        assert!(pings.contains("cmdstat_ping:"), "{pings}");
+    })
+    .await;
 }

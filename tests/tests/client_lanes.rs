@@ -10,10 +10,19 @@ use std::{
 
 use respire::{Bytes, Client, Command, Config, SendState};
 use respire_tests::peer::ScriptedPeer;
-use respire_tests::servers::{self, HUNG, flavours, in_time, server};
+use respire_tests::servers::{self, HUNG, Ways, in_time};
+use respire_tests::tls::TlsServer;
 
 fn config(url: &str) -> Config {
     servers::config(url).with_command_timeout(Some(HUNG))
+}
+
+/// Runs a test in each way to each server, with one of its own that has these arguments.
+async fn everywhere<F: AsyncFn(Config)>(args: &[&str], test: F) {
+    servers::each_way(Ways::All, args, async |_server: TlsServer, config: Config, _: &str| {
+        test(config).await;
+    })
+    .await;
 }
 
 async fn connections(client: &Client) -> usize {
@@ -29,9 +38,8 @@ fn set(value: &[u8]) -> Command {
 #[tokio::test]
 async fn there_is_one_connection_until_a_large_request_comes() {
     let large = vec![b'x'; 1 << 20];
-    for flavour in flavours() {
-        let server = server(flavour, &[]);
-        let client = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+    everywhere(&[], async |config| {
+        let client = in_time(Client::with_config(config.clone())).await.unwrap();
         in_time(client.execute(set(&large[..1000]))).await.unwrap();
         assert_eq!(connections(&client).await, 1);
         for _ in 0..3 {
@@ -44,11 +52,11 @@ async fn there_is_one_connection_until_a_large_request_comes() {
         let error = in_time(client.execute(set(&large))).await.unwrap_err();
         assert!(error.is_closed() && error.send_state() == SendState::NotSent, "{error:?}");
 
-        let client = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+        let client = in_time(Client::with_config(config.clone())).await.unwrap();
         in_time(client.bulk().query::<Bytes>(Command::new("GET").arg("k"))).await.unwrap();
         assert_eq!(connections(&client).await, 2);
 
-        let one = config(&server.url()).with_bulk_lane(None);
+        let one = config.clone().with_bulk_lane(None);
         let client = in_time(Client::with_config(one)).await.unwrap();
         in_time(client.execute(set(&large))).await.unwrap();
         in_time(client.bulk().execute(set(&large))).await.unwrap();
@@ -57,7 +65,8 @@ async fn there_is_one_connection_until_a_large_request_comes() {
         let ours: i64 = in_time(client.query(Command::new("CLIENT").arg("ID"))).await.unwrap();
         let newest = list.lines().last().unwrap();
         assert!(newest.starts_with(&format!("id={ours} ")), "no connection came after: {list}");
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -88,22 +97,20 @@ async fn a_small_request_passes_a_large_one_that_the_server_does_not_read() {
 
 #[tokio::test]
 async fn a_server_without_room_for_another_connection_gets_large_requests_over_the_first() {
-    for flavour in flavours() {
-        let server = server(flavour, &["--maxclients", "1"]);
-        let client = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+    everywhere(&["--maxclients", "1"], async |config| {
+        let client = in_time(Client::with_config(config.clone())).await.unwrap();
         for _ in 0..3 {
             in_time(client.execute(set(&vec![b'x'; 1 << 20]))).await.unwrap();
         }
         assert_eq!(connections(&client).await, 1);
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn several_connections_share_the_requests_and_each_reply_finds_its_own() {
-    for flavour in flavours() {
-        let server = server(flavour, &[]);
-        let several =
-            config(&server.url()).with_lane_connections(4, 2).with_bulk_lane(Some(10_000));
+    everywhere(&[], async |config| {
+        let several = config.clone().with_lane_connections(4, 2).with_bulk_lane(Some(10_000));
         let client = in_time(Client::with_config(several)).await.unwrap();
         let mut tasks = tokio::task::JoinSet::new();
         for task in 0..200_usize {
@@ -119,7 +126,8 @@ async fn several_connections_share_the_requests_and_each_reply_finds_its_own() {
         }
         tasks.join_all().await;
         assert_eq!(connections(&client).await, 6);
-    }
+    })
+    .await;
 }
 
 #[tokio::test]

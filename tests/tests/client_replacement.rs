@@ -14,11 +14,20 @@ use respire::{
 };
 use respire_cli::local_server::Flavour;
 use respire_tests::peer::ScriptedPeer;
-use respire_tests::servers::{HUNG, flavours, in_time, server};
+use respire_tests::servers::{self, HUNG, Ways, in_time, server};
+use respire_tests::tls::TlsServer;
 use tokio::sync::Notify;
 
 fn config(url: &str) -> Config {
     url.parse::<Config>().expect("the URL is one of ours").with_command_timeout(Some(HUNG))
+}
+
+/// Runs a test in each way to each server, with one of its own.
+async fn everywhere<F: AsyncFn(Config, &str)>(test: F) {
+    servers::each_way(Ways::All, &[], async |_server: TlsServer, config: Config, name: &str| {
+        test(config, name).await;
+    })
+    .await;
 }
 
 fn command(words: &[&str]) -> Command {
@@ -58,9 +67,8 @@ async fn moved(client: &Client, from: i64) -> i64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_of_age_is_replaced_without_a_request_failing() {
-    for flavour in flavours() {
-        let server = server(flavour, &[]);
-        let aging = config(&server.url()).with_connection_age_max(Some(Duration::from_millis(100)));
+    everywhere(async |config, _| {
+        let aging = config.clone().with_connection_age_max(Some(Duration::from_millis(100)));
         let client = in_time(Client::with_config(aging)).await.unwrap();
         let first = id(&client).await;
         let stop = Arc::new(AtomicBool::new(false));
@@ -91,10 +99,11 @@ async fn a_connection_of_age_is_replaced_without_a_request_failing() {
             in_time(task).await.unwrap();
         }
         // Those that were replaced are gone; a replacement may be on its way.
-        let calm = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+        let calm = in_time(Client::with_config(config.clone())).await.unwrap();
         in_time(client.close()).await;
         connections(&calm, 1).await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -148,27 +157,27 @@ async fn the_old_connection_serves_until_the_new_one_is_there_and_answers_what_i
 
 #[tokio::test]
 async fn a_spare_connection_takes_over_and_is_followed_by_another() {
-    for flavour in flavours() {
-        let server = server(flavour, &[]);
-        let with_spare = config(&server.url()).with_warm_spare(true);
+    everywhere(async |config, name| {
+        let with_spare = config.clone().with_warm_spare(true);
         let client = in_time(Client::with_config(with_spare)).await.unwrap();
         let mut present = id(&client).await;
         for _ in 0..3 {
             connections(&client, 2).await;
-            let admin = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+            let admin = in_time(Client::with_config(config.clone())).await.unwrap();
             let kill = Command::new("CLIENT").arg("KILL").arg("ID").arg(present);
             assert_eq!(in_time(admin.query::<u32>(kill)).await.unwrap(), 1);
             in_time(admin.close()).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
             let next = id(&client).await;
-            assert_ne!(next, present, "{flavour:?}");
+            assert_ne!(next, present, "{name}");
             present = next;
         }
         connections(&client, 2).await;
         drop(client);
-        let admin = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+        let admin = in_time(Client::with_config(config.clone())).await.unwrap();
         connections(&admin, 1).await;
-    }
+    })
+    .await;
 }
 
 /// A password that a test changes.
@@ -198,9 +207,8 @@ impl CredentialsProvider for Rotating {
 
 #[tokio::test]
 async fn credentials_that_change_are_used_on_a_new_connection() {
-    for flavour in flavours() {
-        let server = server(flavour, &[]);
-        let admin = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+    everywhere(async |config, name| {
+        let admin = in_time(Client::with_config(config.clone())).await.unwrap();
         let set = async |password: &str| {
             let user = command(&["ACL", "SETUSER", "app", "on", "resetpass", "~*", "+@all"]);
             in_time(admin.execute(user.arg(format!(">{password}")))).await.unwrap();
@@ -208,7 +216,7 @@ async fn credentials_that_change_are_used_on_a_new_connection() {
         set("one").await;
         let rotating = Arc::new(Rotating::default());
         *rotating.password.lock().unwrap() = "one".to_owned();
-        let with_provider = config(&server.url()).with_credentials_provider(Arc::clone(&rotating));
+        let with_provider = config.clone().with_credentials_provider(Arc::clone(&rotating));
         let client = in_time(Client::with_config(with_provider)).await.unwrap();
         let mut present = id(&client).await;
         for (round, password) in ["two", "three"].into_iter().enumerate() {
@@ -217,7 +225,7 @@ async fn credentials_that_change_are_used_on_a_new_connection() {
             rotating.changed.notify_waiters();
             present = moved(&client, present).await;
             let user: String = in_time(client.query(command(&["ACL", "WHOAMI"]))).await.unwrap();
-            assert_eq!(user, "app", "{flavour:?}");
+            assert_eq!(user, "app", "{name}");
             assert_eq!(rotating.asked.load(Ordering::SeqCst), round + 2);
         }
         // Where there are none, the connection that is there serves on.
@@ -227,7 +235,8 @@ async fn credentials_that_change_are_used_on_a_new_connection() {
         assert_eq!(id(&client).await, present);
         *rotating.password.lock().unwrap() = "three".to_owned();
         moved(&client, present).await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -242,28 +251,28 @@ async fn without_credentials_there_is_no_connection_and_the_error_says_why() {
 
 #[tokio::test]
 async fn a_server_that_became_a_replica_is_dialled_anew_and_not_in_a_storm() {
-    for flavour in flavours() {
-        let server = server(flavour, &[]);
-        let client = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+    everywhere(async |config, name| {
+        let client = in_time(Client::with_config(config.clone())).await.unwrap();
         let first = id(&client).await;
         in_time(client.execute(command(&["REPLICAOF", "127.0.0.1", "1"]))).await.unwrap();
         let set = || command(&["SET", "k", "v"]);
         let start = Instant::now();
         while start.elapsed() < Duration::from_millis(500) {
             let error = in_time(client.execute(set())).await.unwrap_err();
-            assert_eq!(error.server_error().unwrap().code(), "READONLY", "{flavour:?}");
+            assert_eq!(error.server_error().unwrap().code(), "READONLY", "{name}");
         }
         let second = moved(&client, first).await;
         // Ids count the connections: one a second, and some room for a slow machine.
         let seconds = i64::try_from(start.elapsed().as_secs()).unwrap();
-        assert!(second - first <= seconds + 2, "{flavour:?}: {first}, {second}");
+        assert!(second - first <= seconds + 2, "{name}: {first}, {second}");
         let patient = client.with_when_down(WhenDown::Wait);
         let write = tokio::spawn(async move { patient.execute(set()).await });
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(!write.is_finished());
         in_time(client.execute(command(&["REPLICAOF", "NO", "ONE"]))).await.unwrap();
         in_time(write).await.unwrap().unwrap();
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -320,9 +329,8 @@ impl Versions {
 }
 
 /// A client of a server that knows the users `u0` to `u9`.
-async fn with_versions(server: &respire_cli::local_server::LocalServer) -> (Client, Arc<Versions>) {
-    let admin =
-        in_time(Client::with_config(config(&server.url()))).await.expect("the server is up");
+async fn with_versions(config: &Config) -> (Client, Arc<Versions>) {
+    let admin = in_time(Client::with_config(config.clone())).await.expect("the server is up");
     for user in 0..10 {
         let user =
             command(&["ACL", "SETUSER", &format!("u{user}"), "on", ">secret", "~*", "+@all"]);
@@ -334,7 +342,7 @@ async fn with_versions(server: &respire_cli::local_server::LocalServer) -> (Clie
         changed: Notify::new(),
         gate: tokio::sync::Semaphore::new(1),
     });
-    let with_provider = config(&server.url()).with_credentials_provider(Arc::clone(&versions));
+    let with_provider = config.clone().with_credentials_provider(Arc::clone(&versions));
     let client = in_time(Client::with_config(with_provider)).await.expect("the server is up");
     (client, versions)
 }
@@ -356,9 +364,8 @@ async fn becomes(client: &Client, user: &str) {
 
 #[tokio::test]
 async fn credentials_that_change_while_the_last_change_is_acted_on_are_used_too() {
-    for flavour in flavours() {
-        let server = server(flavour, &[]);
-        let (client, versions) = with_versions(&server).await;
+    everywhere(async |config, _| {
+        let (client, versions) = with_versions(&config).await;
         assert_eq!(whoami(&client).await, "u0");
         versions.change();
         // The replacement has its credentials, which are outdated before it is there.
@@ -368,20 +375,20 @@ async fn credentials_that_change_while_the_last_change_is_acted_on_are_used_too(
         becomes(&client, "u1").await;
         versions.gate.add_permits(1);
         becomes(&client, "u2").await;
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn dedicated_connections_do_not_outlive_their_credentials() {
-    for flavour in flavours() {
-        let server = server(flavour, &[]);
-        let (client, versions) = with_versions(&server).await;
+    everywhere(async |config, name| {
+        let (client, versions) = with_versions(&config).await;
         versions.gate.add_permits(2);
         let (mut kept, idle) = (client.dedicated().await.unwrap(), client.dedicated().await);
         let mut idle = idle.unwrap();
         for own in [&mut kept, &mut idle] {
             let user: String = in_time(own.query(command(&["ACL", "WHOAMI"]))).await.unwrap();
-            assert_eq!(user, "u0", "{flavour:?}");
+            assert_eq!(user, "u0", "{name}");
         }
         drop(idle);
         connections(&client, 3).await;
@@ -391,21 +398,21 @@ async fn dedicated_connections_do_not_outlive_their_credentials() {
         // The idle one is gone at once, that in use when it is given back.
         connections(&client, 2).await;
         let user: String = in_time(kept.query(command(&["ACL", "WHOAMI"]))).await.unwrap();
-        assert_eq!(user, "u0", "{flavour:?}");
+        assert_eq!(user, "u0", "{name}");
         drop(kept);
         connections(&client, 1).await;
         versions.gate.add_permits(1);
         let mut own = client.dedicated().await.unwrap();
         let user: String = in_time(own.query(command(&["ACL", "WHOAMI"]))).await.unwrap();
-        assert_eq!(user, "u1", "{flavour:?}");
-    }
+        assert_eq!(user, "u1", "{name}");
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn pipelines_notice_that_a_server_became_a_replica() {
-    for flavour in flavours() {
-        let server = server(flavour, &[]);
-        let client = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+    everywhere(async |config, _| {
+        let client = in_time(Client::with_config(config.clone())).await.unwrap();
         for atomic in [false, true] {
             // Not sooner than connections are replaced again.
             tokio::time::sleep(Duration::from_millis(1100)).await;
@@ -422,31 +429,32 @@ async fn pipelines_notice_that_a_server_became_a_replica() {
             moved(&client, first).await;
             in_time(client.execute(command(&["REPLICAOF", "NO", "ONE"]))).await.unwrap();
         }
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_dedicated_connection_to_what_became_a_replica_is_not_used_again() {
-    for flavour in flavours() {
-        let server = server(flavour, &[]);
-        let client = in_time(Client::with_config(config(&server.url()))).await.unwrap();
+    everywhere(async |config, name| {
+        let client = in_time(Client::with_config(config.clone())).await.unwrap();
         let own_id = async || -> i64 {
             let mut own = client.dedicated().await.unwrap();
             in_time(own.query(command(&["CLIENT", "ID"]))).await.unwrap()
         };
         let first = own_id().await;
-        assert_eq!(own_id().await, first, "{flavour:?}: it is kept");
+        assert_eq!(own_id().await, first, "{name}: it is kept");
         in_time(client.execute(command(&["REPLICAOF", "127.0.0.1", "1"]))).await.unwrap();
         let pop = command(&["BLPOP", "k", "1"]);
         let error = in_time(client.execute(pop)).await.unwrap_err();
-        assert_eq!(error.server_error().unwrap().code(), "READONLY", "{flavour:?}");
-        assert_ne!(own_id().await, first, "{flavour:?}");
+        assert_eq!(error.server_error().unwrap().code(), "READONLY", "{name}");
+        assert_ne!(own_id().await, first, "{name}");
         let second = own_id().await;
         let mut own = client.dedicated().await.unwrap();
         in_time(own.execute(command(&["SET", "k", "v"]))).await.unwrap_err();
         drop(own);
-        assert_ne!(own_id().await, second, "{flavour:?}");
-    }
+        assert_ne!(own_id().await, second, "{name}");
+    })
+    .await;
 }
 
 /// What a peer does that answers commands with its name, and announces a move when it is told to by `GET go`.

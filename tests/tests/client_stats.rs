@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use respire::{Client, Command, Config, Pipeline, Protocol, Stats};
+use respire::{Client, Command, Config, Pipeline, Stats};
 use respire_cli::local_server::{Flavour, LocalServer};
 use respire_tests::{
     peer::ScriptedPeer,
-    servers::{config, flavours, is_over_rdma, network_url},
+    servers::{Ways, config, each_way, flavours, network_url},
+    tls::TlsServer,
 };
 
 /// How long anything may take to come about.
@@ -40,47 +41,41 @@ async fn wait_until(what: &str, condition: impl Fn() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_counts_once_and_has_its_phases() {
-    for flavour in flavours() {
-        let server = server(flavour);
-        let tcp = server.tcp_url().filter(|_| !is_over_rdma());
-        for url in [server.url()].into_iter().chain(tcp) {
-            for protocol in [Protocol::Resp2, Protocol::Resp3] {
-                let config = config(&url).with_protocol(protocol).with_latency_sampling(1);
-                let client = Client::with_config(config).await.unwrap();
-                assert_eq!((client.stats().requests, client.stats().connections), (0, 1));
+    each_way(Ways::All, &[], async |_server: TlsServer, config: Config, _: &str| {
+        let client = Client::with_config(config.with_latency_sampling(1)).await.unwrap();
+        assert_eq!((client.stats().requests, client.stats().connections), (0, 1));
 
-                let mut tasks = tokio::task::JoinSet::new();
-                for task in 0..100 {
-                    let client = client.clone();
-                    tasks.spawn(async move {
-                        let key = format!("key:{task}");
-                        client.execute(Command::new("SET").arg(&key).arg("x")).await.unwrap();
-                        client.query::<String>(Command::new("GET").arg(&key)).await.unwrap();
-                        // An error of the server is an answer.
-                        client.execute(Command::new("LPUSH").arg(&key).arg("x")).await.unwrap_err();
-                    });
-                }
-                while let Some(done) = tasks.join_next().await {
-                    done.unwrap();
-                }
-                let mut pipeline = Pipeline::new();
-                (0..10).for_each(|_| _ = pipeline.push(ping()));
-                client.pipeline(pipeline).await.unwrap();
-
-                let stats = client.stats();
-                check_sum(&stats);
-                assert_eq!((stats.requests, stats.answered), (301, 301), "{stats:?}");
-                assert_eq!((stats.dials, stats.connections, stats.retried), (1, 1, 0));
-                assert_eq!((stats.waiting, stats.in_flight, stats.in_flight_bytes), (0, 0, 0));
-                assert_eq!(stats.phases.total.count(), 301, "all of them are sampled");
-
-                client.execute(ping()).await.unwrap();
-                let lone = client.stats().since(&stats);
-                assert_eq!((lone.bytes_sent, lone.sends), ("*1\r\n$4\r\nPING\r\n".len() as u64, 1));
-                assert_eq!((lone.bytes_received, lone.receives), ("+PONG\r\n".len() as u64, 1));
-            }
+        let mut tasks = tokio::task::JoinSet::new();
+        for task in 0..100 {
+            let client = client.clone();
+            tasks.spawn(async move {
+                let key = format!("key:{task}");
+                client.execute(Command::new("SET").arg(&key).arg("x")).await.unwrap();
+                client.query::<String>(Command::new("GET").arg(&key)).await.unwrap();
+                // An error of the server is an answer.
+                client.execute(Command::new("LPUSH").arg(&key).arg("x")).await.unwrap_err();
+            });
         }
-    }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+        let mut pipeline = Pipeline::new();
+        (0..10).for_each(|_| _ = pipeline.push(ping()));
+        client.pipeline(pipeline).await.unwrap();
+
+        let stats = client.stats();
+        check_sum(&stats);
+        assert_eq!((stats.requests, stats.answered), (301, 301), "{stats:?}");
+        assert_eq!((stats.dials, stats.connections, stats.retried), (1, 1, 0));
+        assert_eq!((stats.waiting, stats.in_flight, stats.in_flight_bytes), (0, 0, 0));
+        assert_eq!(stats.phases.total.count(), 301, "all of them are sampled");
+
+        client.execute(ping()).await.unwrap();
+        let lone = client.stats().since(&stats);
+        assert_eq!((lone.bytes_sent, lone.sends), ("*1\r\n$4\r\nPING\r\n".len() as u64, 1));
+        assert_eq!((lone.bytes_received, lone.receives), ("+PONG\r\n".len() as u64, 1));
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -202,9 +197,9 @@ async fn pushes_are_counted_whether_anybody_listens_or_not() {
 #[tokio::test]
 async fn subscriptions_and_caches_are_part_of_a_clients_numbers() {
     use respire::{cache::CacheConfig, commands::*, pubsub::Event};
-    for flavour in flavours() {
-        let server = server(flavour);
-        let client = Client::with_config(config(&server.url())).await.unwrap();
+    // A cache needs RESP3.
+    each_way(Ways::Resp3, &[], async |_server: TlsServer, config: Config, _: &str| {
+        let client = Client::with_config(config).await.unwrap();
         let before = client.stats();
         let mut news = client.subscribe(["news"]).await.unwrap();
         let small = {
@@ -247,5 +242,6 @@ async fn subscriptions_and_caches_are_part_of_a_clients_numbers() {
         wait_until("the cache's numbers outlive it", || client.stats().cache.keys == 0).await;
         assert_eq!(client.stats().cache.hits, 2);
         wait_until("its connection's too", || client.stats().requests >= stats.requests).await;
-    }
+    })
+    .await;
 }

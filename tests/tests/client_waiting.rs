@@ -9,9 +9,10 @@ use std::{
 };
 
 use respire::{Client, Command, Config, RetryPolicy, SendState, WhenDown, WhenFull};
-use respire_cli::local_server::{Flavour, LocalServer};
+use respire_cli::local_server::Flavour;
 use respire_tests::peer::ScriptedPeer;
-use respire_tests::servers::{HUNG, flavours, in_time, is_over_rdma, network_url, server};
+use respire_tests::servers::{HUNG, Ways, each_way, in_time, is_over_rdma, server};
+use respire_tests::tls::TlsServer;
 
 fn config(url: &str, command_timeout: Duration) -> Config {
     url.parse::<Config>()
@@ -31,10 +32,8 @@ fn echo(nonce: impl respire::ToArg) -> Command {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_wait_are_answered_when_the_server_is_back() {
-    for flavour in flavours() {
-        let mut server = server(flavour, &[]);
-        let config =
-            config(&network_url(&server, "", ""), patience()).with_when_down(WhenDown::Wait);
+    each_way(Ways::All, &[], async |mut server: TlsServer, config: Config, name: &str| {
+        let config = config.with_when_down(WhenDown::Wait);
         let client = in_time(Client::with_config(config)).await.unwrap();
         server.kill();
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -51,9 +50,10 @@ async fn requests_that_wait_are_answered_when_the_server_is_back() {
         });
         let _server = server.await.unwrap();
         for (at, request) in requests.into_iter().enumerate() {
-            assert_eq!(in_time(request).await.unwrap().unwrap() as usize, at, "{flavour:?}");
+            assert_eq!(in_time(request).await.unwrap().unwrap() as usize, at, "{name}");
         }
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -109,17 +109,17 @@ async fn who_fails_fast_is_not_held_up_by_those_who_wait() {
 
 #[tokio::test]
 async fn a_refused_password_is_not_waited_for() {
-    for flavour in flavours() {
-        let server = LocalServer::builder(flavour).tcp().args(["--requirepass", "right"]).start();
-        let server = server.expect("the server starts");
-        for protocol in ["2", "3"] {
-            let url = network_url(&server, ":wrong@", &format!("?protocol={protocol}"));
-            let config = config(&url, Duration::from_secs(60)).with_when_down(WhenDown::Wait);
-            let client = Client::unconnected(config);
-            let error = in_time(client.execute(echo(1))).await.unwrap_err();
-            assert_eq!(error.server_error().unwrap().code(), "WRONGPASS", "{error:?}");
-        }
-    }
+    let args = ["--requirepass", "right"];
+    each_way(Ways::All, &args, async |_server: TlsServer, config: Config, _: &str| {
+        let config = config
+            .with_command_timeout(Some(Duration::from_secs(60)))
+            .with_credentials(None, "wrong")
+            .with_when_down(WhenDown::Wait);
+        let client = Client::unconnected(config);
+        let error = in_time(client.execute(echo(1))).await.unwrap_err();
+        assert_eq!(error.server_error().unwrap().code(), "WRONGPASS", "{error:?}");
+    })
+    .await;
 }
 
 /// Answers what comes first with an error for so many times, then with what was asked.
@@ -166,13 +166,13 @@ async fn a_state_that_does_not_pass_is_reported_by_the_deadline() {
 
 #[tokio::test]
 async fn a_request_that_finds_the_connection_full_is_rejected_if_asked() {
-    for flavour in flavours() {
-        let server = server(flavour, &[]);
-        let config = config(&server.url(), patience()).with_in_flight_max(2, 1 << 20);
+    let args = ["--enable-debug-command", "yes"];
+    each_way(Ways::All, &args, async |_server: TlsServer, config: Config, _: &str| {
+        let config = config.with_in_flight_max(2, 1 << 20);
         let client = in_time(Client::with_config(config)).await.unwrap();
         let choosy = client.with_when_full(WhenFull::Reject);
-        let slow =
-            Command::new("EVAL").arg("local s = 0 for i = 1, 2e7 do s = s + i end return 1").arg(0);
+        // Takes as long as it says however busy the machine is, which a script that counts does not.
+        let slow = Command::new("DEBUG").arg("SLEEP").arg("0.3");
         let mut slow = Box::pin(client.execute(slow));
         let mut second = Box::pin(choosy.query::<u32>(echo(2)));
         std::future::poll_fn(|cx| {
@@ -188,7 +188,8 @@ async fn a_request_that_finds_the_connection_full_is_rejected_if_asked() {
         in_time(slow).await.unwrap();
         assert_eq!(in_time(second).await.unwrap(), 2);
         assert_eq!(in_time(choosy.query::<u32>(echo(5))).await.unwrap(), 5);
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -332,9 +333,8 @@ async fn of_several_attempts_the_error_says_the_most_that_may_have_been_sent() {
 
 #[tokio::test]
 async fn an_unconnected_client_connects_when_it_is_used() {
-    for flavour in flavours() {
-        let server = server(flavour, &[]);
-        let client = Client::unconnected(config(&server.url(), patience()));
+    each_way(Ways::All, &[], async |_server: TlsServer, config: Config, _: &str| {
+        let client = Client::unconnected(config.clone());
         assert_eq!(client.protocol(), None);
         assert_eq!(in_time(client.query::<u32>(echo(1))).await.unwrap(), 1);
         assert!(client.protocol().is_some());
@@ -342,8 +342,9 @@ async fn an_unconnected_client_connects_when_it_is_used() {
         let error = in_time(client.execute(echo(2))).await.unwrap_err();
         assert!(error.is_closed() && error.send_state() == SendState::NotSent, "{error:?}");
         // One that was never used has nothing to close.
-        in_time(Client::unconnected(config(&server.url(), HUNG)).close()).await;
-    }
+        in_time(Client::unconnected(config).close()).await;
+    })
+    .await;
 }
 
 #[tokio::test]
