@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use respire::{Command, Error, Pipeline, blocking::Client, commands::*};
-use respire_cli::local_server::LocalServer;
-use respire_tests::servers::{HUNG, config, flavours};
+use respire_tests::{
+    servers::{HUNG, flavours, half_the_ways},
+    tls::TlsServer,
+};
 
 /// Threads of this process that drive clients.
 fn drivers() -> usize {
@@ -71,50 +73,52 @@ fn many_threads(client: &Client) {
 #[test]
 fn a_blocking_client_does_what_the_other_one_does_and_ends_with_its_thread() {
     for flavour in flavours() {
-        let mut server = LocalServer::builder(flavour)
-            .args(["--enable-debug-command", "yes"])
-            .start()
-            .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()));
-        let client = Client::with_config(config(&server.url())).unwrap();
-        assert_eq!(drivers(), 1);
-        commands_of_all_kinds(&client).unwrap();
-        many_threads(&client);
+        let mut server = TlsServer::start(flavour, &["--enable-debug-command", "yes"]);
+        for (way, config) in half_the_ways(flavour, &server) {
+            let name = format!("{flavour:?} {way}");
+            // Each leaves the server empty, since it is killed.
+            let client = Client::with_config(config).unwrap();
+            assert_eq!(drivers(), 1);
+            commands_of_all_kinds(&client).unwrap();
+            many_threads(&client);
 
-        // Takes as long as it says however busy the machine is, which a script that counts does not.
-        let slow = || Command::new("DEBUG").arg("SLEEP").arg("0.5");
-        let hasty = client.with_command_timeout(Some(Duration::from_millis(20)));
-        assert!(hasty.execute(slow()).unwrap_err().is_timeout());
-        let bounded = client.with_deadline(Instant::now() + Duration::from_millis(20));
-        let patient = client.with_command_timeout(Some(HUNG));
-        assert!(bounded.execute(slow()).unwrap_err().is_timeout());
-        patient.execute(Command::new("PING")).unwrap();
+            // Takes as long as it says however busy the machine is, which a script that counts does not.
+            let slow = || Command::new("DEBUG").arg("SLEEP").arg("0.5");
+            let hasty = client.with_command_timeout(Some(Duration::from_millis(20)));
+            assert!(hasty.execute(slow()).unwrap_err().is_timeout());
+            let bounded = client.with_deadline(Instant::now() + Duration::from_millis(20));
+            let patient = client.with_command_timeout(Some(HUNG));
+            assert!(bounded.execute(slow()).unwrap_err().is_timeout());
+            patient.execute(Command::new("PING")).unwrap();
 
-        // In asynchronous code it refuses to wait, and may be dropped.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let clone = client.clone();
-        runtime.block_on(async move {
-            assert!(clone.execute(Command::new("PING")).unwrap_err().is_usage());
-            assert!(Client::with_config(clone.config().clone()).unwrap_err().is_usage());
-        });
+            // In asynchronous code it refuses to wait, and may be dropped.
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let clone = client.clone();
+            runtime.block_on(async move {
+                assert!(clone.execute(Command::new("PING")).unwrap_err().is_usage());
+                assert!(Client::with_config(clone.config().clone()).unwrap_err().is_usage());
+            });
 
-        server.kill();
-        assert!(client.execute(Command::new("PING")).is_err());
-        server.restart().unwrap();
-        let answered = (0..500).any(|_| {
-            std::thread::sleep(Duration::from_millis(10));
-            client.execute(Command::new("PING")).is_ok()
-        });
-        assert!(answered, "{flavour:?}: the server is found again");
+            server.kill();
+            assert!(client.execute(Command::new("PING")).is_err());
+            server.restart().unwrap();
+            let answered = (0..500).any(|_| {
+                std::thread::sleep(Duration::from_millis(10));
+                client.execute(Command::new("PING")).is_ok()
+            });
+            assert!(answered, "{name}: the server is found again");
 
-        let clone = client.clone();
-        drop((client, hasty, bounded));
-        clone.execute(Command::new("PING")).unwrap();
-        clone.close().unwrap();
-        assert!(clone.execute(Command::new("PING")).unwrap_err().is_closed());
-        drop((clone, patient));
-        assert!(all_have_ended(), "{flavour:?}");
-        let refused = Client::connect("redis://127.0.0.1:1").unwrap_err();
-        assert!(refused.is_connect(), "{refused:?}");
-        assert!(all_have_ended(), "{flavour:?}");
+            let clone = client.clone();
+            drop((client, hasty, bounded));
+            clone.execute(Command::new("PING")).unwrap();
+            clone.close().unwrap();
+            assert!(clone.execute(Command::new("PING")).unwrap_err().is_closed());
+            drop((clone, patient));
+            assert!(all_have_ended(), "{name}");
+            let refused = Client::connect("redis://127.0.0.1:1").unwrap_err();
+            assert!(refused.is_connect(), "{refused:?}");
+            assert!(all_have_ended(), "{name}");
+        }
     }
 }

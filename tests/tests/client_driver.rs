@@ -3,22 +3,24 @@
 use std::time::Duration;
 
 use respire::{Client, Command, Config, Error};
-use respire_cli::local_server::LocalServer;
-use respire_tests::servers::{config, flavours, network_url};
+use respire_tests::servers::{Ways, flavours};
+use respire_tests::tls::TlsServer;
 
-/// A server and the ways to drive a connection to it, by name.
-fn ways() -> Vec<(String, LocalServer, Config)> {
+/// The ways to drive a connection, over each transport to each server, by name; each with a server of its own, which a test may
+/// pause.
+fn ways() -> Vec<(String, TlsServer, Config)> {
     let mut ways = Vec::new();
     for flavour in flavours() {
-        for (thread, busy_poll) in [(false, 100), (true, 0), (true, 100)] {
-            let server = LocalServer::builder(flavour)
-                .tcp()
-                .start()
-                .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()));
-            let config = config(&network_url(&server, "", ""));
-            let config =
-                config.with_driver_thread(thread).with_busy_poll(Duration::from_micros(busy_poll));
-            ways.push((format!("{flavour:?} {thread} {busy_poll}"), server, config));
+        let count = Ways::Half.to(flavour, &TlsServer::start(flavour, &[])).len();
+        for at in 0..count {
+            for (thread, busy_poll) in [(false, 100), (true, 0), (true, 100)] {
+                let server = TlsServer::start(flavour, &[]);
+                let (way, config) = Ways::Half.to(flavour, &server).swap_remove(at);
+                let config = config
+                    .with_driver_thread(thread)
+                    .with_busy_poll(Duration::from_micros(busy_poll));
+                ways.push((format!("{flavour:?} {way} {thread} {busy_poll}"), server, config));
+            }
         }
     }
     ways

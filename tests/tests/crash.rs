@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
-use respire::{Client, Config, Protocol, WhenDown};
-use respire_cli::local_server::{Flavour, LocalServer};
-use respire_tests::{chance, ledger::Load};
+use respire::{Client, WhenDown};
+use respire_cli::local_server::Flavour;
+use respire_tests::{chance, ledger::Load, servers::half_the_ways, tls::TlsServer};
 use tokio::task::JoinSet;
 
 /// The deadline of each request. A server is back sooner.
@@ -17,10 +17,10 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 /// Kills and restarts the server until the time is over. Returns how often.
 async fn crash(
-    mut server: LocalServer,
+    mut server: TlsServer,
     end: Instant,
     mut random: Xoshiro256PlusPlus,
-) -> (LocalServer, usize) {
+) -> (TlsServer, usize) {
     let mut kills = 0;
     while Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(random.random_range(100..1_500))).await;
@@ -38,27 +38,19 @@ async fn crash(
 }
 
 async fn load_under_crashes(flavour: Flavour, seed: u64, duration: Duration) {
-    let server = LocalServer::builder(flavour)
-        .tcp()
-        .persistent()
-        .start()
-        .unwrap_or_else(|error| panic!("the test needs a {}: {error}", flavour.program()));
-    let direct = server.url();
-    let tcp = server.tcp_url().expect("it was asked for a port");
+    let server = TlsServer::start(flavour, &["--appendonly", "yes", "--appendfsync", "always"]);
     let mut loads = JoinSet::new();
-    for (name, url, protocol, when_down) in [
-        ("tcp", &tcp, Protocol::Resp3, WhenDown::FailFast),
-        ("unix", &direct, Protocol::Resp2, WhenDown::Wait),
-    ] {
-        let config: Config = url.parse().expect("the server's URL is one of ours");
+    let ways = half_the_ways(flavour, &server).into_iter();
+    for ((name, config), when_down) in
+        ways.zip([WhenDown::FailFast, WhenDown::Wait].into_iter().cycle())
+    {
         let config = config
-            .with_protocol(protocol)
             .with_when_down(when_down)
             .with_command_timeout(Some(TIMEOUT))
             .with_in_flight_max(16, 100_000);
         let client = Client::with_config(config).await.expect("the server is up");
         let load = Load {
-            name: name.to_owned(),
+            name: name.clone(),
             tasks: 24,
             requests_a_task: usize::MAX,
             duration,
