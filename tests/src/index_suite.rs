@@ -38,6 +38,8 @@ macro_rules! index_suite {
             one_engine_key_maps_to_many_request_keys
             uneven_numbers_of_keys_are_mapped_as_they_come
             an_engine_key_that_is_named_twice_maps_to_both_in_order
+            one_call_maps_an_engine_key_to_more_than_are_kept_of_earlier_ones
+            what_a_call_adds_stays_though_an_engine_key_has_too_many
             evicting_a_middle_block_leaves_its_neighbours
             a_mapping_stays_while_another_tier_is_held
             entries_of_several_groups_coexist
@@ -419,6 +421,45 @@ pub async fn an_engine_key_that_is_named_twice_maps_to_both_in_order(index: Shar
     assert_eq!(holders(&*index, 100).await, []);
     assert_eq!(holders(&*index, 55).await, [gpu("pod1")]);
     assert_eq!(mapped(&*index, 7).await, None);
+}
+
+pub async fn one_call_maps_an_engine_key_to_more_than_are_kept_of_earlier_ones(index: Shared) {
+    let request = hashes(0..1400);
+    for _ in 0..2 {
+        index.add(Some(&hashes([7])), &request, &[gpu("pod1")]).await.unwrap();
+        assert_eq!(found(&*index, &request, &PodSet::all()).await, 1400);
+        assert_eq!(mapped(&*index, 7).await, Some(1399));
+    }
+    evict(&*index, &[7], &[gpu("pod1")]).await;
+    for key in [0, 375, 376, 1023, 1399] {
+        assert_eq!(holders(&*index, key).await, [], "{key}");
+    }
+    assert_eq!(mapped(&*index, 7).await, None);
+}
+
+pub async fn what_a_call_adds_stays_though_an_engine_key_has_too_many(index: Shared) {
+    // Few keys and many, whichever of the two is written first: the block, or what pushes it off.
+    for (round, count, pushes_at) in [(1, 2, 0), (2, 2, 1), (3, 600, 0), (4, 600, 599)] {
+        let first = round * 100_000;
+        let block = first;
+        let full = hashes(first..first + 1024);
+        index.add(Some(&hashes([first])), &full, &[gpu("pod1")]).await.unwrap();
+
+        let mut engine = hashes(first + 5000..first + 5000 + count);
+        let mut request = hashes(first + 7000..first + 7000 + count);
+        engine[pushes_at] = BlockHash(first);
+        let other_end = request.len() - 1 - pushes_at;
+        request[other_end] = BlockHash(block);
+        index.add(Some(&engine), &request, &[gpu("pod2")]).await.unwrap();
+        assert_eq!(found(&*index, &request, &PodSet::all()).await, request.len(), "{round}");
+        assert_eq!(holders(&*index, block).await, [gpu("pod1"), gpu("pod2")], "{round}");
+        assert_eq!(mapped(&*index, engine[other_end].0).await, Some(block));
+        // Both engine keys reach it.
+        evict(&*index, &[first], &[gpu("pod1")]).await;
+        assert_eq!(holders(&*index, block).await, [gpu("pod2")], "{round}");
+        evict(&*index, &[engine[other_end].0], &[gpu("pod2")]).await;
+        assert_eq!(holders(&*index, block).await, [], "{round}");
+    }
 }
 
 pub async fn evicting_a_middle_block_leaves_its_neighbours(index: Shared) {

@@ -39,8 +39,9 @@ pub trait Index: Send + Sync {
     ///
     /// With n the larger of the two numbers of keys, for each i below n the engine key at `i * engine_keys / n` maps to
     /// the request key at `i * request_keys / n`: one to one, many to one, one to many, and uneven numbers as they come.
-    /// A new mapping of an engine key joins the ones it has. Where an engine key keeps no more than 1,024 request keys, in memory and in the bitmap layout,
-    /// the oldest that is too many is held by nobody from then on: no eviction could reach it. Without engine keys (`None` or empty) nothing is mapped.
+    /// A new mapping of an engine key joins the ones it has. In memory and in the bitmap layout an engine key keeps 1,024 request
+    /// keys. The oldest that are too many are held by nobody from then on, as no eviction by this engine key would reach them; those
+    /// that this very call names stay, be they more. Without engine keys (`None` or empty) nothing is mapped.
     ///
     /// # Errors
     ///

@@ -16,6 +16,15 @@ struct AddJob {
     blocks: Vec<BlockHash>,
     met: HashSet<BlockHash>,
     mapped: Vec<(BlockHash, Vec<BlockHash>)>,
+    /// Whether an engine key has too many request keys by now.
+    is_too_long: bool,
+}
+
+/// Engine keys that may have too many request keys.
+struct TrimJob<'a> {
+    engine_keys: Vec<BlockHash>,
+    /// What they were mapped to among others, and stays.
+    request_keys: &'a [BlockHash],
 }
 
 impl BitmapIndex {
@@ -29,6 +38,10 @@ impl BitmapIndex {
         for entries in entries.chunks(ENTRIES_PER_WRITE) {
             let done = self.write(entries, jobs.clone()).await?;
             self.remember(&done);
+            let trims = trim_jobs(&done, request_keys);
+            if !trims.is_empty() {
+                self.write(entries, trims).await?;
+            }
         }
         Ok(())
     }
@@ -63,6 +76,21 @@ fn jobs(engine_keys: &[BlockHash], request_keys: &[BlockHash]) -> Vec<AddJob> {
         }
     }
     jobs
+}
+
+/// What has to be done once all of a call is written: no earlier, lest a part lets go of what another one has added.
+fn trim_jobs<'a>(done: &[AddJob], request_keys: &'a [BlockHash]) -> Vec<TrimJob<'a>> {
+    let mut met = HashSet::new();
+    let too_long = done.iter().filter(|job| job.is_too_long).flat_map(|job| &job.mapped);
+    let engine_keys: Vec<BlockHash> =
+        too_long.map(|&(engine_key, _)| engine_key).filter(|&key| met.insert(key)).collect();
+    let jobs = engine_keys.chunks(BLOCKS_PER_SCRIPT);
+    jobs.map(|keys| TrimJob { engine_keys: keys.to_vec(), request_keys }).collect()
+}
+
+/// Hashes as the server keeps them in a list.
+fn list(keys: &[BlockHash]) -> Vec<u8> {
+    keys.iter().flat_map(|key| key.0.to_be_bytes()).collect()
 }
 
 impl AddJob {
@@ -106,15 +134,17 @@ impl Job for AddJob {
             .arg(self.blocks.len())
             .arg(&target.columns[..]);
         for (_, keys) in &self.mapped {
-            let list: Vec<u8> = keys.iter().flat_map(|key| key.0.to_be_bytes()).collect();
-            command = command.arg(list);
+            command = command.arg(list(keys));
         }
         command
     }
 
     fn verdict(&mut self, index: &BitmapIndex, reply: &Reply) -> Verdict {
         match reply.value().get() {
-            Value::Integer(1) => Verdict::Done,
+            Value::Integer(found @ (1 | 2)) => {
+                self.is_too_long = found == 2;
+                Verdict::Done
+            }
             Value::Integer(0) => Verdict::Stale,
             Value::Integer(-1) => Verdict::Late,
             Value::Integer(key) if key < -1 => Verdict::Failed(self.foreign(index, key)),
@@ -122,6 +152,30 @@ impl Job for AddJob {
                 Ok(_) => Verdict::Stale,
                 Err(error) => Verdict::Failed(IndexError::client(Self::FAILED, error)),
             },
+        }
+    }
+}
+
+impl Job for TrimJob<'_> {
+    const PURPOSE: Purpose = Purpose::Add;
+    const FAILED: &'static str = "failed to add blocks to the index";
+
+    fn command(&self, index: &BitmapIndex, target: &Target, number: u64) -> Command {
+        let registry = &target.registry;
+        let blocks = self.request_keys.iter().take(1);
+        let blocks = blocks.map(|&key| index.names.key(Kind::Block, registry.epoch, key));
+        let engine =
+            self.engine_keys.iter().map(|&key| index.names.key(Kind::Engine, registry.epoch, key));
+        let names: Vec<Name> = blocks.chain(engine).collect();
+        index.fenced(&registry.scripts.trim, &names, target, number).arg(list(self.request_keys))
+    }
+
+    fn verdict(&mut self, _: &BitmapIndex, reply: &Reply) -> Verdict {
+        match reply.parse::<i64>() {
+            Ok(1) => Verdict::Done,
+            Ok(-1) => Verdict::Late,
+            Ok(_) => Verdict::Stale,
+            Err(error) => Verdict::Failed(IndexError::client(Self::FAILED, error)),
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Scripts {
     /// As `nonce`, for a primary that takes no writes at present. A replica would run it as well.
     pub(super) nonce_while_read_only: Script,
     pub(super) add: Script,
+    /// Lets go of what an engine key has too many of.
+    pub(super) trim: Script,
     pub(super) evict: Script,
     pub(super) join: Script,
     pub(super) retire: Script,
@@ -34,6 +36,7 @@ pub(super) struct Scripts {
 
 const VALUES: &str = include_str!("lua/values.lua");
 const FENCE: &str = include_str!("lua/fence.lua");
+const MAPPED: &str = include_str!("lua/mapped.lua");
 const REGISTRY: &str = include_str!("lua/registry.lua");
 const RETIRED: &str = include_str!("lua/retired.lua");
 const NONCE: &str = include_str!("lua/nonce.lua");
@@ -51,7 +54,8 @@ impl Scripts {
         Self {
             nonce: script(FREES_MEMORY, &[NONCE]),
             nonce_while_read_only: script("#!lua flags=no-writes,allow-oom", &[NONCE]),
-            add: script(NEEDS_MEMORY, &[VALUES, FENCE, include_str!("lua/add.lua")]),
+            add: script(NEEDS_MEMORY, &[VALUES, FENCE, MAPPED, include_str!("lua/add.lua")]),
+            trim: script(FREES_MEMORY, &[FENCE, MAPPED, include_str!("lua/trim.lua")]),
             evict: script(FREES_MEMORY, &[VALUES, FENCE, include_str!("lua/evict.lua")]),
             join: script(NEEDS_MEMORY, &[REGISTRY, include_str!("lua/join.lua")]),
             retire: script(FREES_MEMORY, &[REGISTRY, include_str!("lua/retire.lua")]),
@@ -69,11 +73,12 @@ impl Scripts {
         }
     }
 
-    pub(super) fn all(&self) -> [&Script; 14] {
+    pub(super) fn all(&self) -> [&Script; 15] {
         [
             &self.nonce,
             &self.nonce_while_read_only,
             &self.add,
+            &self.trim,
             &self.evict,
             &self.join,
             &self.retire,

@@ -1,6 +1,6 @@
 //! What an index in memory knows, and what it forgets when there is no more room.
 
-use std::collections::HashSet;
+use std::{cell::LazyCell, collections::HashSet};
 
 use lru::LruCache;
 use smallvec::SmallVec;
@@ -15,8 +15,8 @@ pub(super) type Holders = SmallVec<[u32; 4]>;
 /// The request keys of one engine key, those of the latest mapping at the end.
 pub(super) type Mapped = SmallVec<[BlockHash; 2]>;
 
-/// How many request keys an engine key keeps: what its latest mapping has and, up to so many, those of earlier ones. A
-/// block is mapped to a few, and by a few models. A request key that falls off goes itself, as it could not be evicted any more.
+/// How many request keys an engine key keeps: those of the call that maps it and, up to so many, earlier ones. A block is
+/// mapped to a few, and by a few models. A request key that falls off goes itself, as it could not be evicted by this engine key any more.
 pub(super) const MAPPED_MAX: usize = 1024;
 
 /// How many keys are searched one by one before a set is built for them.
@@ -124,17 +124,25 @@ impl State {
     }
 
     pub(super) fn map(&mut self, engine_keys: &[BlockHash], request_keys: &[BlockHash]) {
+        // Built for the first engine key that has too many.
+        let of_call = LazyCell::new(|| membership(request_keys));
         for mappings in mappings(engine_keys, request_keys.len()).chunks(AHEAD) {
             fetch(&self.engines, mappings.iter().map(|mapping| mapping.engine_key));
             for mapping in mappings {
                 let new = mapping.positions().map(|at| request_keys[at]).collect();
-                self.map_to(mapping.engine_key, new);
+                self.map_to(mapping.engine_key, new, |key| of_call(key));
                 self.keep_to_budget();
             }
         }
     }
 
-    fn map_to(&mut self, engine_key: BlockHash, new: Mapped) {
+    /// Maps an engine key to more, and lets go of the oldest that are too many, but of none that the call adds itself.
+    fn map_to(
+        &mut self,
+        engine_key: BlockHash,
+        new: Mapped,
+        is_of_call: impl Fn(&BlockHash) -> bool,
+    ) {
         let Some(mapped) = self.engines.get_mut(&engine_key) else {
             if self.engines.len() >= self.size {
                 self.forget_engine();
@@ -148,8 +156,18 @@ impl State {
             let is_new = membership(&new);
             // Earlier mappings are kept while there is something at their end, so that an eviction reaches it.
             mapped.retain(|key| !is_new(key) && self.blocks.contains(key));
-            let room = MAPPED_MAX.saturating_sub(new.len());
-            mapped.drain(..mapped.len().saturating_sub(room)).collect::<Mapped>()
+            let excess = (mapped.len() + new.len()).saturating_sub(MAPPED_MAX);
+            let mut fallen = Mapped::new();
+            if excess > 0 {
+                mapped.retain(|key| {
+                    let stays = fallen.len() == excess || is_of_call(key);
+                    if !stays {
+                        fallen.push(*key);
+                    }
+                    stays
+                });
+            }
+            fallen
         };
         mapped.extend_from_slice(&new);
         self.keys_bytes = self.keys_bytes + mapped_bytes(mapped) - before;

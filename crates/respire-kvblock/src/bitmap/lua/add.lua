@@ -1,6 +1,7 @@
 -- Adds columns to blocks, and maps engine keys.
 --   ARGV behind the fence's: bytes of a bitmap of all columns, how many blocks, the columns, a list for each engine key.
 --   KEYS behind the registry: the blocks, then the engine keys.
+-- The answer is 1, or 2 if an engine key has too many request keys by now.
 local width, blocks, columns = tonumber(ARGV[next_arg]), tonumber(ARGV[next_arg + 1]), ARGV[next_arg + 2]
 
 local function put(key, v)
@@ -27,30 +28,23 @@ local function put(key, v)
   redis.call('SET', key, v)
 end
 
--- How many request keys an engine key keeps, of earlier mappings at least: whoever evicts it looks at all of them in one script.
-local MAPPED_MAX = 1024
-
--- The names of blocks up to their hashes.
-local block_prefix = string.sub(KEYS[2], 1, -9)
-
--- What is mapped again comes last. A block that falls off could never be evicted by this engine key any more, whoever holds it,
--- so it goes: what is not there is a miss, and what nobody can take away would be believed for ever.
+-- What is mapped again comes last. Says whether there are too many then: they are let go by another script, once all scripts of the
+-- call are through, so that none takes away what another one has added.
 local function map(key, v, list)
   v = v or ''
-  if string.sub(v, -#list) == list then return end
-  local named, kept = {}, {}
-  for i = 1, #list, 8 do
-    named[string.sub(list, i, i + 7)] = true
+  if string.sub(v, -#list) ~= list then
+    local named, kept = {}, {}
+    for i = 1, #list, 8 do
+      named[string.sub(list, i, i + 7)] = true
+    end
+    for i = 1, #v, 8 do
+      local hash = string.sub(v, i, i + 7)
+      if not named[hash] then kept[#kept + 1] = hash end
+    end
+    v = table.concat(kept) .. list
+    redis.call('SET', key, v)
   end
-  for i = 1, #v, 8 do
-    local hash = string.sub(v, i, i + 7)
-    if not named[hash] then kept[#kept + 1] = hash end
-  end
-  local first = math.min(math.max(1, #kept + #list / 8 - MAPPED_MAX + 1), #kept + 1)
-  for i = 1, first - 1 do
-    redis.call('DEL', block_prefix .. kept[i])
-  end
-  redis.call('SET', key, table.concat(kept, '', first) .. list)
+  return #v > 8 * MAPPED_MAX
 end
 
 -- Everything is read before anything is written, so that a key that is somebody else's leaves nothing half done.
@@ -74,7 +68,8 @@ if passed ~= 1 then return passed end
 for k = 2, blocks + 1 do
   put(KEYS[k], values[k])
 end
+local answer = 1
 for k = blocks + 2, #KEYS do
-  map(KEYS[k], values[k], ARGV[next_arg + 1 + k - blocks])
+  if map(KEYS[k], values[k], ARGV[next_arg + 1 + k - blocks]) then answer = 2 end
 end
-return 1
+return answer
