@@ -25,7 +25,7 @@ use super::{
     guard::{Address, CONNECT_TIMEOUT, Private, Stream, relay_peer},
     metrics::SubscriberMetrics,
     pool::EventPool,
-    publishers::{Publishers, Spoken},
+    publishers::{LISTENER_MAX, Publishers, Spoken},
     topic::EventMessage,
     zmq::{Closed, MESSAGE_BYTES_MAX, Overflow},
 };
@@ -69,11 +69,12 @@ pub struct ListenerConfig {
     /// peer need only announce.
     pub connections: usize,
     /// Which of a pod's publishers connect here; see [`EventMessage::publisher`]. vLLM and SGLang add the data-parallel rank to the
-    /// port: each rank has an address of its own, and its listener needs a number of its own in the same pool.
+    /// port: each rank has an address of its own, and its listener needs a number of its own in the same pool, at most 67,108,862.
+    /// A pod's publishers at one address are told apart by the 64 numbers from 64 times this on; a
+    /// [`Subscriber`](super::Subscriber) in the same pool has the very number that it is given.
     pub publisher: u32,
     /// How many publishers of one pod connect here, at most 64. Beyond that, a connection that speaks for a pod is taken for one
-    /// whose engine has come again: where its numbers do not go on, the pod is cleared or named for a resync. The numbers
-    /// are those from `publisher` on.
+    /// whose engine has come again: where its numbers do not go on, the pod is cleared or named for a resync.
     pub publishers_per_pod: usize,
 }
 
@@ -138,8 +139,12 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// When the address is none, or cannot be bound.
+    /// When the address is none, or cannot be bound; when the number of the publisher is too large.
     pub async fn bind(config: ListenerConfig) -> io::Result<Self> {
+        if config.publisher > LISTENER_MAX {
+            let problem = format!("a listener's publisher is at most {LISTENER_MAX}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
         let bound = match Address::parse(&config.endpoint)? {
             Address::Tcp(host, port) => {
                 let host = if host == "*" { "0.0.0.0".to_owned() } else { host };
@@ -175,18 +180,18 @@ impl Listener {
     /// Dropped, it closes its connections. A message may be lost with it; the pool learns of that from the number of the next one,
     /// if somebody else listens then.
     pub async fn run(self, pool: &EventPool) -> io::Result<()> {
-        let (first, per_pod) = (self.config.publisher, self.config.publishers_per_pod);
+        let (number, per_pod) = (self.config.publisher, self.config.publishers_per_pod);
         let session = Session {
             config: &self.config,
             pool,
             metrics: SubscriberMetrics::new(&pool.shared().labelled, NAME),
             private: Private::new()?,
-            publishers: Mutex::new(Publishers::new(first, per_pod)),
+            publishers: Mutex::new(Publishers::new(number, per_pod)),
         };
         // Whether sockets can be had there: else no engine would ever be heard, and nothing said of it here.
         drop(UnixListener::bind(session.private.path_of(u64::MAX))?);
         let mut connections = FuturesUnordered::new();
-        let mut number = 0;
+        let mut last = 0;
         loop {
             tokio::select! {
                 outer = self.bound.accept() => {
@@ -194,8 +199,8 @@ impl Listener {
                         tracing::warn!("an engine is turned away: too many are connected");
                         continue;
                     }
-                    number += 1;
-                    connections.push(session.serve(outer, number));
+                    last += 1;
+                    connections.push(session.serve(outer, last));
                 }
                 Some(ended) = connections.next() => {
                     if let Err(error) = ended {
@@ -332,7 +337,7 @@ impl Session<'_> {
         let pod = &message.pod_identifier;
         let before = spoken.get(pod).copied();
         if before.is_none() && spoken.len() >= PODS_PER_CONNECTION {
-            return self.config.publisher;
+            return self.publishers().first();
         }
         let found = message.sequence.unwrap_or_default();
         let heard = self.publishers().hear(pod, connection, found, before);

@@ -13,8 +13,14 @@ use crate::ResyncReason;
 /// How many pods are known here. What is forgotten of one makes its next connection a new publisher.
 const PODS_MAX: NonZeroUsize = NonZeroUsize::new(4096).expect("not 0");
 
-/// How many publishers of a pod are told apart.
+/// How many publishers of a pod are told apart at one address.
 const PER_POD_MAX: usize = 64;
+
+/// How many numbers a listener has for the publishers of a pod, so that none of them is one of another listener's.
+const PER_LISTENER: u32 = PER_POD_MAX as u32;
+
+/// The largest number of a listener.
+pub(super) const LISTENER_MAX: u32 = u32::MAX / PER_LISTENER - 1;
 
 /// The publishers of each pod that have connected to one address.
 #[derive(Debug)]
@@ -56,10 +62,16 @@ pub(super) struct Heard {
 }
 
 impl Publishers {
-    /// Numbers publishers from `first`, and takes a pod to have `per_pod` of them, at least 1.
-    pub(super) fn new(first: u32, per_pod: usize) -> Self {
+    /// For the listener with this number, at most [`LISTENER_MAX`]. Takes a pod to have `per_pod` publishers there, at least 1.
+    pub(super) fn new(listener: u32, per_pod: usize) -> Self {
         let per_pod = per_pod.clamp(1, PER_POD_MAX);
+        let first = listener.min(LISTENER_MAX) * PER_LISTENER;
         Self { first, per_pod, pods: LruCache::sparse(PODS_MAX) }
+    }
+
+    /// The number of each pod's first publisher.
+    pub(super) fn first(&self) -> u32 {
+        self.first
     }
 
     /// Who has sent message `found` for a pod over this connection, which last was `before`.
@@ -85,6 +97,8 @@ impl Publishers {
                     // Another connection was taken for this one come again, and both speak.
                     Some(before) => {
                         amends = publishers.get(before.place).and_then(|it| it.amends(before.due));
+                        // A new publisher's first number is compared with none, but this one's is that of a connection which goes on.
+                        amends = amends.or_else(|| amends_of(before.due, found));
                         (publishers.len() < PER_POD_MAX).then_some(publishers.len())
                     }
                     None => predecessor(publishers, found, per_pod),
@@ -114,12 +128,16 @@ impl Publishers {
 impl Publisher {
     /// The connection before this one speaks after all, and `due` was due over it: what its end was taken to mean was wrong.
     fn amends(&self, due: u64) -> Option<ResyncReason> {
-        let (expected, found) = (due, self.from);
-        match found {
-            _ if found == expected => None,
-            _ if found > expected => Some(ResyncReason::Gap { expected, found }),
-            _ => Some(ResyncReason::Restarted { expected, found }),
-        }
+        amends_of(due, self.from)
+    }
+}
+
+/// What is wrong where one number was due and another one came.
+fn amends_of(expected: u64, found: u64) -> Option<ResyncReason> {
+    match found {
+        _ if found == expected => None,
+        _ if found > expected => Some(ResyncReason::Gap { expected, found }),
+        _ => Some(ResyncReason::Restarted { expected, found }),
     }
 }
 
@@ -156,7 +174,7 @@ mod tests {
 
     impl Bench {
         fn new(per_pod: usize) -> Self {
-            Self { publishers: Publishers::new(10, per_pod), spoken: Default::default() }
+            Self { publishers: Publishers::new(0, per_pod), spoken: Default::default() }
         }
 
         fn hear_all(&mut self, connection: u64, found: u64) -> Heard {
@@ -179,12 +197,12 @@ mod tests {
         for (name, found) in [("it goes on", 501), ("with a gap", 900), ("it has started anew", 0)]
         {
             let mut bench = Bench::new(1);
-            assert_eq!(bench.hear(1, 500), 10);
-            assert_eq!(bench.hear(2, found), 10, "{name}");
-            assert_eq!(bench.hear(2, found + 1), 10, "{name}");
+            assert_eq!(bench.hear(1, 500), 0);
+            assert_eq!(bench.hear(2, found), 0, "{name}");
+            assert_eq!(bench.hear(2, found + 1), 0, "{name}");
             // That it ends later says nothing of the one that speaks now.
             bench.publishers.leave(1);
-            assert_eq!(bench.hear(3, 0), 10, "{name}");
+            assert_eq!(bench.hear(3, 0), 0, "{name}");
         }
     }
 
@@ -198,14 +216,14 @@ mod tests {
                 ("one anew", [501, 0]),
             ] {
                 let mut bench = Bench::new(2);
-                assert_eq!((bench.hear(1, 500), bench.hear(2, 76)), (10, 11));
+                assert_eq!((bench.hear(1, 500), bench.hear(2, 76)), (0, 1));
                 bench.hear(2, 79);
                 if is_ended {
                     bench.publishers.leave(1);
                     bench.publishers.leave(2);
                 }
                 let heard = [bench.hear(3, order[0]), bench.hear(4, order[1])];
-                let expected = order.map(|found| if found > 400 { 10 } else { 11 });
+                let expected = order.map(|found| if found > 400 { 0 } else { 1 });
                 assert_eq!(heard, expected, "{name}, ended: {is_ended}");
             }
         }
@@ -218,30 +236,61 @@ mod tests {
         let restarted = |expected, found| Some(ResyncReason::Restarted { expected, found });
         for (first, amends) in [(501, None), (600, gap(501, 600)), (0, restarted(501, 0))] {
             let mut bench = Bench::new(1);
-            assert_eq!((bench.hear(1, 500), bench.hear(2, first)), (10, 10));
+            assert_eq!((bench.hear(1, 500), bench.hear(2, first)), (0, 0));
             let heard = bench.hear_all(1, 501);
-            assert_eq!((heard.publisher, heard.amends), (11, amends));
+            assert_eq!((heard.publisher, heard.amends), (1, amends));
             // From now on there are two, and neither is wronged.
-            assert_eq!((bench.hear(1, 502), bench.hear(2, first + 1)), (11, 10));
-            assert_eq!(bench.hear(1, 503), 11);
+            assert_eq!((bench.hear(1, 502), bench.hear(2, first + 1)), (1, 0));
+            assert_eq!(bench.hear(1, 503), 1);
             bench.publishers.leave(1);
             bench.publishers.leave(2);
-            assert_eq!((bench.hear(3, 504), bench.hear(4, first + 2)), (11, 10));
+            assert_eq!((bench.hear(3, 504), bench.hear(4, first + 2)), (1, 0));
         }
+    }
+
+    #[test]
+    fn what_is_missing_of_a_connection_is_seen_though_another_has_gone_on_with_its_numbers() {
+        let mut bench = Bench::new(2);
+        // Two ranks that have started together: the second one's first word is what was due from the first.
+        assert_eq!((bench.hear(1, 0), bench.hear(2, 1)), (0, 0));
+        let heard = bench.hear_all(1, 5);
+        let gap = ResyncReason::Gap { expected: 1, found: 5 };
+        assert_eq!((heard.publisher, heard.amends), (1, Some(gap)));
+        assert_eq!((bench.hear(1, 6), bench.hear(2, 2)), (1, 0));
+    }
+
+    #[test]
+    fn listeners_have_no_number_in_common_however_many_publishers_are_overtaken() {
+        let numbers = |listener| {
+            let mut publishers = Publishers::new(listener, 1);
+            let pod: Arc<str> = "pod".into();
+            let mut spoken = Vec::new();
+            for connection in 0..100 {
+                spoken.push(publishers.hear(&pod, connection, 500, None).spoken);
+            }
+            let again = (0..100).zip(spoken).map(|(connection, spoken)| {
+                publishers.hear(&pod, connection, 501, Some(spoken)).publisher
+            });
+            again.collect::<std::collections::BTreeSet<u32>>()
+        };
+        let (first, second) = (numbers(0), numbers(1));
+        assert_eq!((first.len(), second.len()), (PER_POD_MAX, PER_POD_MAX));
+        assert!(first.is_disjoint(&second), "{first:?} {second:?}");
+        assert!(numbers(LISTENER_MAX - 1).is_disjoint(&numbers(LISTENER_MAX)));
     }
 
     #[test]
     fn as_many_publishers_as_a_pod_has_are_told_apart_from_the_start() {
         let mut bench = Bench::new(3);
-        assert_eq!((bench.hear(1, 0), bench.hear(2, 0), bench.hear(3, 70)), (10, 11, 12));
+        assert_eq!((bench.hear(1, 0), bench.hear(2, 0), bench.hear(3, 70)), (0, 1, 2));
         // Of one more, somebody has come again.
-        assert_eq!(bench.hear(4, 0), 10);
+        assert_eq!(bench.hear(4, 0), 0);
         // One that has ended is taken before a new place.
         let mut bench = Bench::new(3);
         bench.hear(1, 500);
         bench.publishers.leave(1);
-        assert_eq!((bench.hear(2, 0), bench.hear(3, 0)), (10, 11));
-        assert_eq!(Bench::new(0).hear(1, 0), 10);
+        assert_eq!((bench.hear(2, 0), bench.hear(3, 0)), (0, 1));
+        assert_eq!(Bench::new(0).hear(1, 0), 0);
     }
 
     #[test]
@@ -256,6 +305,6 @@ mod tests {
         }
         assert_eq!(bench.publishers.pods.len(), PODS_MAX.get());
         // A connection that was known, of a pod that is forgotten.
-        assert_eq!(bench.hear(1, 6), 10);
+        assert_eq!(bench.hear(1, 6), 0);
     }
 }
