@@ -2,12 +2,12 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use respire::{Args, Client, Pipeline, Reply, Script};
 
-use super::{BitmapIndex, Registry, Token, is_error, scripts::call, state::Member};
+use super::{BitmapIndex, Call, Registry, Token, is_error, scripts::call, state::Member};
 use crate::{IndexError, PodEntry};
 
 /// How often a call begins anew because the registry has changed under it. Each time, somebody else has got further.
@@ -42,35 +42,34 @@ pub(super) enum Wanted {
 impl BitmapIndex {
     /// The registry as it is known, with its scripts on the server as far as that is known.
     pub(super) async fn registry(&self) -> Result<Arc<Registry>, IndexError> {
-        self.registry_through(&self.client).await
+        self.find_registry(&self.client, None, |_| true).await
     }
 
-    /// The same through a client with a deadline of its own.
-    pub(super) async fn registry_through(
-        &self,
-        client: &Client,
-    ) -> Result<Arc<Registry>, IndexError> {
-        self.find_registry(client, |_| true).await
+    /// The same for a call of several requests.
+    pub(super) async fn registry_within(&self, call: &Call) -> Result<Arc<Registry>, IndexError> {
+        self.find_registry(&call.client, call.deadline, |_| true).await
     }
 
     /// A later state of the registry than this one, which was found not to be the present one.
     pub(super) async fn refresh(&self, seen: &Registry) -> Result<Arc<Registry>, IndexError> {
-        self.refresh_through(&self.client, seen).await
+        self.find_registry(&self.client, None, |registry| registry.nonce != seen.nonce).await
     }
 
-    /// The same through a client with a deadline of its own.
-    pub(super) async fn refresh_through(
+    /// The same for a call of several requests.
+    pub(super) async fn refresh_within(
         &self,
-        client: &Client,
+        call: &Call,
         seen: &Registry,
     ) -> Result<Arc<Registry>, IndexError> {
-        self.find_registry(client, |registry| registry.nonce != seen.nonce).await
+        let is_later = |registry: &Registry| registry.nonce != seen.nonce;
+        self.find_registry(&call.client, call.deadline, is_later).await
     }
 
     /// The registry if what is known of it is enough, else as it is read now: by one caller at a time, for all that wait meanwhile.
     async fn find_registry(
         &self,
         client: &Client,
+        deadline: Option<Instant>,
         is_enough: impl Fn(&Registry) -> bool,
     ) -> Result<Arc<Registry>, IndexError> {
         let known = || self.state().ready().filter(|registry| is_enough(registry)).cloned();
@@ -79,7 +78,9 @@ impl BitmapIndex {
         }
         // Whoever reads may have more time than this caller, or may not even be polled. One that has waited in vain reads for itself,
         // by which it learns what its own deadline has to say.
-        let most = client.command_timeout().map_or(TURN_MAX, |timeout| timeout.min(TURN_MAX));
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let most =
+            [client.command_timeout(), left].into_iter().flatten().fold(TURN_MAX, Duration::min);
         let turn = tokio::time::timeout(most, self.reading.acquire()).await;
         if let Some(registry) = known() {
             return Ok(registry);
@@ -317,3 +318,32 @@ pub(super) fn failed(error: respire::Error) -> IndexError {
 }
 
 pub(super) const REGISTRY_FAILED: &str = "failed to use the registry of the index";
+
+#[cfg(test)]
+mod tests {
+    use respire::Config;
+
+    use super::*;
+    use crate::BitmapOptions;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_another_to_read_the_registry_waits_no_longer_than_its_own_call_may_last()
+    {
+        // There is no server, so that the one to read it fails. Whoever has the turn keeps it.
+        let config: Config = "unix:///nonexistent/socket".parse().unwrap();
+        let index = BitmapIndex::new(Client::unconnected(config), BitmapOptions::default());
+        let turn = index.reading.acquire().await.unwrap();
+        let mut call = index.within(Some(Duration::from_secs(60)));
+        let wait = async |call: &Call| {
+            let start = tokio::time::Instant::now();
+            index.registry_within(call).await.unwrap_err();
+            start.elapsed()
+        };
+        assert!(wait(&call).await >= TURN_MAX);
+        // What came before has taken all the time that there was.
+        call.deadline = Some(Instant::now());
+        call.client = call.client.with_deadline(Instant::now());
+        assert!(wait(&call).await < TURN_MAX);
+        drop(turn);
+    }
+}

@@ -91,16 +91,16 @@ impl BitmapIndex {
         if keys.is_empty() {
             return Ok(true);
         }
-        let client = self.within(self.lookup_timeout);
+        let call = self.within(self.lookup_timeout);
         let (mut read_only, mut lost) = (false, 0);
         for _ in 0..ATTEMPTS {
-            let registry = self.registry_through(&client).await?;
+            let registry = self.registry_within(&call).await?;
             sink.begin(&registry);
-            match self.walk_once(&client, &registry, keys, pods, sink, read_only).await {
+            match self.walk_once(&call.client, &registry, keys, pods, sink, read_only).await {
                 Ok(Outcome::Done) => return Ok(true),
                 Ok(Outcome::Incomplete) => return Ok(false),
                 Ok(Outcome::Stale) => {
-                    self.refresh_through(&client, &registry).await?;
+                    self.refresh_within(&call, &registry).await?;
                 }
                 Ok(Outcome::ReadOnly) => read_only = true,
                 Err(error) if lost < LOST_MAX && is_lost(&error) => lost += 1,

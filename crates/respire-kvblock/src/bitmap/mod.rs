@@ -271,13 +271,22 @@ impl BitmapIndex {
         self.writes.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The client for a call of several requests.
-    fn within(&self, timeout: Option<Duration>) -> Client {
+    /// A call of several requests that begins now.
+    fn within(&self, timeout: Option<Duration>) -> Call {
+        let client = self.client.with_command_timeout(timeout);
         match timeout.and_then(|timeout| Instant::now().checked_add(timeout)) {
-            Some(deadline) => self.client.with_command_timeout(timeout).with_deadline(deadline),
-            None => self.client.with_command_timeout(timeout),
+            Some(deadline) => {
+                Call { client: client.with_deadline(deadline), deadline: Some(deadline) }
+            }
+            None => Call { client, deadline: None },
         }
     }
+}
+
+/// A call of several requests: the client for them, and when all of it has to be over.
+struct Call {
+    client: Client,
+    deadline: Option<Instant>,
 }
 
 /// Shows nothing of what the index knows of its pods.
