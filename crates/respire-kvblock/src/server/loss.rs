@@ -36,11 +36,13 @@ struct State {
     mark: Option<Vec<u8>>,
     /// The pods that this index has added entries for and not cleared since, and whether they are to be named.
     pods: LruCache<Arc<str>, bool>,
+    /// How many pods were to be named and had to make room for others first.
+    never_named: u64,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { mark: None, pods: LruCache::sparse(PODS_MAX) }
+        Self { mark: None, pods: LruCache::sparse(PODS_MAX), never_named: 0 }
     }
 }
 
@@ -53,12 +55,23 @@ impl LossWatch {
     /// because a clear may have been carried out between the two.
     pub(super) fn note(&self, entries: &[PodEntry]) {
         let mut state = self.state();
+        let before = state.never_named;
         for entry in entries {
             let pod = entry.pod_identifier.as_str();
             // This makes it the one that was added to last.
-            if state.pods.get(pod).is_none() {
-                state.pods.put(pod.into(), false);
+            if state.pods.get(pod).is_none()
+                && let Some((_, is_lost)) = state.pods.push(pod.into(), false)
+            {
+                state.never_named += u64::from(is_lost);
             }
+        }
+        let never_named = state.never_named - before;
+        drop(state);
+        if never_named > 0 {
+            tracing::warn!(
+                pods = never_named,
+                "what pods had in the index was lost, and there are too many to name them"
+            );
         }
     }
 
@@ -114,7 +127,14 @@ impl Drop for NoteWhenDone<'_> {
 
 impl fmt::Debug for LossWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LossWatch").field("is_marked", &self.is_marked()).finish_non_exhaustive()
+        let (is_marked, never_named) = {
+            let state = self.state();
+            (state.mark.is_some(), state.never_named)
+        };
+        f.debug_struct("LossWatch")
+            .field("is_marked", &is_marked)
+            .field("never_named", &never_named)
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,7 +153,7 @@ impl ServerIndex {
     /// [`with_loss_detection`](Self::with_loss_detection). One round trip, to be made now and then and after errors.
     ///
     /// It is told by their names in order. Of more than 4,096 pods those are known that were added to last; a pod is known until it is
-    /// cleared, so clear those that have gone.
+    /// cleared, so clear those that have gone. One that is forgotten between the loss and its being told is in the log, as a number.
     ///
     /// A server that comes back as it was at some earlier time has kept its mark, so that this names nobody, and in llm-d's layout
     /// blocks that were evicted since are believed to be held again. Keep such a server from saving, or have it write a log with
@@ -249,6 +269,24 @@ mod tests {
         let names = named(&resyncs);
         assert!(names.contains(&"0") && !names.contains(&"1") && names.contains(&"4096"));
         assert!(names.is_sorted());
+    }
+
+    #[test]
+    fn pods_that_are_forgotten_before_they_are_named_are_counted() {
+        let watch = LossWatch::default();
+        watch.found(b"first".to_vec());
+        for pod in 0..PODS_MAX.get() {
+            watch.note(&entries(&[&pod.to_string()]));
+        }
+        let never_named = || watch.state().never_named;
+        watch.note(&entries(&["one more"]));
+        assert_eq!(never_named(), 0, "nothing was lost");
+        watch.found(b"second".to_vec());
+        watch.note(&entries(&["a", "b", "b"]));
+        assert_eq!(never_named(), 2);
+        assert_eq!(watch.take_lost().len(), PODS_MAX.get() - 2);
+        watch.note(&entries(&["c"]));
+        assert_eq!(never_named(), 2, "it was named");
     }
 
     #[test]
