@@ -219,10 +219,11 @@ In both formats:
   int       in its shortest form: :+007 is 7
   double    as it was sent: digits with an optional sign, fraction and exponent,
             or inf, -inf, nan, -nan; anything else, such as .5, 5. or +inf, is a
-            protocol error
+            protocol error here (a client reads on, and only the value is wrong)
   bignum    as it was sent, even if it is no number
   null      for each of the three forms _, $-1 and *-1
-  attribute around the value that it describes; several in a row are one
+  attribute around the value that it describes; several in a row are one, and an
+            empty one is not shown; in front of a push it is a protocol error
   streamed  as if it had been sent with its length
 Without --strict, a push inside of a reply is printed in front of the reply and
 is no part of it. Limits are the codec's defaults, such as 1,024 levels.
@@ -232,8 +233,9 @@ When not all of the input was frames, the last line says so, in both formats:
   {\"incomplete\":true,\"pending_bytes\":...}  nothing is; the last frame is cut off
 The offset counts bytes from the start of the input: to the first byte that can
 not be right, or, where a value as a whole is wrong (a double, an integer out of
-range, a type where it may not be, a length out of bounds), to its type byte. Of
-a frame that is wrong or cut off nothing is printed, nor of pushes inside of it.
+range, a type where it may not be, a length out of bounds), to its type byte. A
+double and the range of an integer are judged when their line has ended. Of a
+frame that is wrong or cut off nothing is printed, nor of pushes inside of it.
 
 Exit status: 0 if all of the input was frames, or if nobody reads the output any
 more; 1 if the input cannot be read or the output not be written; 2 for a wrong

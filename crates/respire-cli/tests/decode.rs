@@ -255,6 +255,22 @@ fn numbers_and_nulls_are_printed_as_help_says() {
 }
 
 #[test]
+fn attributes_and_unfinished_lines_are_judged_as_help_says() {
+    let help = help();
+    for said in ["empty one is not shown", "when their line has ended", "in front of a push it is"]
+    {
+        assert!(help.contains(said), "{said}");
+    }
+    assert_eq!(decode(&[], "|0\r\n:1\r\n"), (COMPLETE, "int 1\n".to_owned()));
+    for cut in [",x", ",1.5.", ":9223372036854775808"] {
+        let line = format!("{{\"incomplete\":true,\"pending_bytes\":{}}}\n", cut.len());
+        assert_eq!(decode(&[], cut), (INCOMPLETE, line));
+    }
+    let before_push = "|1\r\n+a\r\n:1\r\n>1\r\n+p\r\n:5\r\n";
+    assert_eq!(decode(&[], before_push).0, PROTOCOL_ERROR);
+}
+
+#[test]
 fn offsets_are_those_that_help_promises() {
     let help = help();
     assert!(help.contains("The offset counts bytes from the start of the input"), "{help}");

@@ -45,6 +45,9 @@ pub fn bulk_string(dst: &mut BytesMut, data: &[u8]) {
 
 /// Writes a command with its name as the first of `args`.
 ///
+/// Arguments are bytes, all of one type: names and values that are not text go together as `&[u8]`, and numbers are to be
+/// written as text first. Without any argument this writes `*0`, which servers pass over without an answer.
+///
 /// `dst` is given room once, for an upper bound of the bytes: at most 25 an argument more than there will be, and 23 for all.
 ///
 /// # Example
@@ -56,6 +59,11 @@ pub fn bulk_string(dst: &mut BytesMut, data: &[u8]) {
 /// let mut out = BytesMut::new();
 /// encode::command(&mut out, &["GET", "key"]);
 /// assert_eq!(&out[..], b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n");
+///
+/// out.clear();
+/// let value: &[u8] = &[0xff, 0x00];
+/// encode::command(&mut out, &[b"SET", &b"key"[..], value, b"EX", 60.to_string().as_bytes()]);
+/// assert_eq!(&out[..], b"*5\r\n$3\r\nSET\r\n$3\r\nkey\r\n$2\r\n\xff\0\r\n$2\r\nEX\r\n$2\r\n60\r\n");
 /// ```
 pub fn command<A: AsRef<[u8]>>(dst: &mut BytesMut, args: &[A]) {
     dst.reserve(HEADER_MAX + args_max(args));

@@ -82,7 +82,7 @@ impl Frame {
         }
     }
 
-    /// Whether this came unasked, and answers no command.
+    /// Whether this is a push: unasked, or in RESP3 what a command such as `SUBSCRIBE` is answered with.
     ///
     /// # Example
     ///
@@ -247,7 +247,7 @@ impl<'a> FrameRef<'a> {
         Self { batch, entry, nodes }
     }
 
-    /// Whether this came unasked, and answers no command.
+    /// Whether this is a push: unasked, or in RESP3 what a command such as `SUBSCRIBE` is answered with.
     pub fn is_push(self) -> bool {
         self.bytes().first() == Some(&b'>')
     }

@@ -449,7 +449,8 @@ fn pairs<'a>(value: ValueRef<'a>) -> Result<PairIter<'a>, ValueError> {
     let items = elements(value, EXPECTED)?;
     match value.bare().tag() {
         b'%' => return Ok(PairIter::Flat(items)),
-        b'>' => return Err(unexpected(value, EXPECTED)),
+        // The elements of a set are in no order, so that none of them belongs to the one before.
+        b'>' | b'~' => return Err(unexpected(value, EXPECTED)),
         _ => {}
     }
     if items.len() > 0 && items.clone().all(|item| pair_of(item).is_some()) {

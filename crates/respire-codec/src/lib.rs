@@ -110,9 +110,14 @@
 //! - shown to a [`Visitor`] from beginning to end;
 //! - copied into a tree, an [`OwnedValue`], for those who want one.
 //!
-//! An error reply is a frame like others. [`ValueRef::error`] has its text, and whoever asks for a
-//! type gets a [`ValueError`] that [says so](ValueError::is_error_reply). A push answers no command:
-//! [`Frame::is_push`] tells it from a reply before anything else is looked at.
+//! An error reply is a frame like others. [`ValueRef::error`] has its text, which is to be asked for
+//! before a type is: a [`ValueError`] only [says](ValueError::is_error_reply) that there was an error,
+//! in the reply or somewhere inside of it, as a transaction's may have one for each command.
+//!
+//! [`Frame::is_push`] tells pushes from replies before anything else is looked at. A push takes no
+//! command's turn, with one exception that callers have to count by themselves: in RESP3 the only
+//! answer to `SUBSCRIBE`, `UNSUBSCRIBE` and their kin are pushes, one for each channel. In RESP2 there
+//! are no pushes, and messages are plain arrays.
 //!
 //! ```
 //! # use bytes::BytesMut;
@@ -142,7 +147,7 @@
 //! leave a choice, it was made so that a stream is never misread:
 //!
 //! - Attributes belong to the value that follows them and count as nothing
-//!   themselves; see [`ValueRef::attributes`].
+//!   themselves; see [`ValueRef::attributes`]. One in front of a push is an error, in both modes.
 //! - A push inside of a reply, which Redis before 7.2 sends from transactions, is
 //!   delivered in front of the reply, as if it had not been in it. With
 //!   [`Mode::Strict`] it is an error.
@@ -176,7 +181,7 @@
 //!         bulk_bytes: 512 << 20,   // payload bytes of one string: 512 MiB
 //!         line_bytes: 512 << 20,   // bytes of one simple string, error or number
 //!         elements: (1 << 31) - 1, // values directly in one aggregate; of a map, two for each pair
-//!         header_digits: 64,       // digits of one length, count or integer
+//!         header_digits: 64,       // digits of one length, count or integer; less than 20 is 20
 //!         frame_bytes: (1 << 32) - 1, // bytes on the wire of one frame: 4 GiB
 //!         tape_nodes: 1 << 27,     // entries in the index of one frame, of 8 bytes: 1 GiB
 //!     },

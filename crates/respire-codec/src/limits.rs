@@ -1,6 +1,7 @@
 /// What a peer may make the decoder hold, checked before anything is reserved.
 ///
-/// The defaults let through everything that a stock server sends. A count or a
+/// The defaults let through everything that a stock server sends, but for what
+/// scripts nest deeper than `depth`. A count or a
 /// length in a header never reserves memory by itself: the decoder's own memory
 /// grows with the bytes that have arrived.
 ///

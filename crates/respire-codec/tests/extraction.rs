@@ -188,6 +188,12 @@ fn pairs_come_from_maps_and_from_both_forms_of_resp2() {
         read::<HashMap<String, u8>>("+a\r\n"),
         says("a map expected, a simple string found")
     );
+    // The elements of a set are in no order.
+    for set in ["~2\r\n+a\r\n:1\r\n", "~1\r\n*2\r\n+a\r\n:1\r\n"] {
+        let refused = "a map expected, a set found";
+        assert_eq!(read::<HashMap<String, u8>>(set), says(refused));
+        assert_eq!(read::<Vec<(String, u8)>>(set), says(refused));
+    }
 }
 
 #[test]
